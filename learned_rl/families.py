@@ -1,0 +1,117 @@
+"""Task families: what varies from life to life in each environment. One function a family; adding one is adding one.
+
+`held out` is by construction: a family and its `_shifted` sibling draw from disjoint ranges.
+"""
+
+from typing import Any
+
+from learned_rl.gymnax_tasks import Constant, GymnaxFamily, IntegersIn, LogUniform, SpikeAt, Uniform
+
+
+def fixed(env_id: str, **options: Any) -> GymnaxFamily:
+    """One gymnax environment with its default parameters, the same in every life."""
+    return GymnaxFamily(env_id, tuple(sorted(options.items())))
+
+
+def _cartpole_masses(params: Any) -> Any:
+    # gymnax stores both products beside their factors and does not recompute them.
+    return params.replace(
+        total_mass=params.masscart + params.masspole, polemass_length=params.masspole * params.length
+    )
+
+
+def cartpole(low: float = 0.5, high: float = 2.0) -> GymnaxFamily:
+    """CartPole whose cart mass, pole mass, pole length and force are scaled by factors in [low, high)."""
+    scales = {"masscart": 1.0, "masspole": 0.1, "length": 0.5, "force_mag": 10.0}
+    vary = tuple((field, LogUniform(low * usual, high * usual)) for field, usual in scales.items())
+    return GymnaxFamily("CartPole-v1", vary=vary, derive=_cartpole_masses, label="CartPole-varied")
+
+
+def cartpole_shifted() -> GymnaxFamily:
+    """Heavier and longer than anything in `cartpole()`: factors in [2, 3), disjoint from its [0.5, 2)."""
+    return GymnaxFamily(**{**cartpole(2.0, 3.0).__dict__, "label": "CartPole-shifted"})
+
+
+def acrobot() -> GymnaxFamily:
+    """Acrobot with link lengths and masses scaled by factors in [0.75, 1.33)."""
+    fields = ("link_length_1", "link_length_2", "link_mass_1", "link_mass_2")
+    return GymnaxFamily("Acrobot-v1", vary=tuple((f, LogUniform(0.75, 1.33)) for f in fields), label="Acrobot-varied")
+
+
+def mountain_car() -> GymnaxFamily:
+    """MountainCar with engine force and gravity scaled by factors in [0.8, 1.25)."""
+    vary = (("force", LogUniform(0.0008, 0.00125)), ("gravity", LogUniform(0.002, 0.003125)))
+    return GymnaxFamily("MountainCar-v0", vary=vary, label="MountainCar-varied")
+
+
+def pendulum() -> GymnaxFamily:
+    """Pendulum with gravity, mass and length scaled by factors in [0.75, 1.33)."""
+    vary = (("g", LogUniform(7.5, 13.3)), ("m", LogUniform(0.75, 1.33)), ("l", LogUniform(0.75, 1.33)))
+    return GymnaxFamily("Pendulum-v1", vary=vary, label="Pendulum-varied")
+
+
+def catch(rows: int = 10, columns: int = 5) -> GymnaxFamily:
+    """bsuite's Catch on a board of `rows` x `columns`."""
+    return GymnaxFamily("Catch-bsuite", (("columns", columns), ("rows", rows)), label=f"Catch-{rows}x{columns}")
+
+
+def discounting_chain() -> GymnaxFamily:
+    """bsuite's DiscountingChain; which of the five delays pays 1.1 is drawn per life."""
+    return GymnaxFamily("DiscountingChain-bsuite", hidden=(("rewards", SpikeAt(5, 1.1)),))
+
+
+def bernoulli_bandit() -> GymnaxFamily:
+    """Two arms paying 1 with probabilities p and 1 - p; p and the order of the arms are fixed for a life."""
+    return GymnaxFamily(
+        "BernoulliBandit-misc",
+        vary=(("reward_prob", Uniform(0.05, 0.45)),),
+        hidden=(("reward_probs", None), ("exp_reward_best", None)),
+    )
+
+
+def gaussian_bandit() -> GymnaxFamily:
+    """One noisy arm against one of known value; the noisy arm's mean is fixed for a life."""
+    return GymnaxFamily("GaussianBandit-misc", hidden=(("mu", None),))
+
+
+def simple_bandit() -> GymnaxFamily:
+    """bsuite's eleven arms; their order is fixed for a life."""
+    return GymnaxFamily("SimpleBandit-bsuite", hidden=(("rewards", None),))
+
+
+def point_robot(dense: bool = True) -> GymnaxFamily:
+    """A point to be steered to a goal on a half circle; the goal is fixed for a life."""
+    vary = (("dense_reward", Constant(dense)),)
+    return GymnaxFamily("PointRobot-misc", vary=vary, hidden=(("goal", None),))
+
+
+def reacher() -> GymnaxFamily:
+    """A two-joint arm; the goal is fixed for a life."""
+    return GymnaxFamily("Reacher-misc", hidden=(("goal_xy", None),))
+
+
+def meta_maze(size: int = 7) -> GymnaxFamily:
+    """A maze of `size` x `size`, odd; the goal is fixed for a life."""
+    return GymnaxFamily("MetaMaze-misc", (("maze_size", size),), hidden=(("goal", None),))
+
+
+def four_rooms() -> GymnaxFamily:
+    """Four rooms; the goal is fixed for a life, the starting place is not."""
+    vary = (("resample_init_pos", Constant(True)), ("resample_goal_pos", Constant(True)))
+    return GymnaxFamily("FourRooms-misc", vary=vary, hidden=(("goal", None),))
+
+
+def umbrella_chain() -> GymnaxFamily:
+    """bsuite's UmbrellaChain, its length drawn from 5 to 20."""
+    return GymnaxFamily("UmbrellaChain-bsuite", vary=(("chain_length", IntegersIn(5, 20)),))
+
+
+def deep_sea(size: int = 8) -> GymnaxFamily:
+    """bsuite's DeepSea; which action means `right` in each cell is fixed for a life."""
+    vary = (("randomize_actions", Constant(True)),)
+    return GymnaxFamily("DeepSea-bsuite", (("size", size),), vary=vary, hidden=(("action_mapping", None),))
+
+
+def minatar(game: str) -> GymnaxFamily:
+    """`Asterix`, `Breakout`, `Freeway`, `Seaquest` or `SpaceInvaders`; without sticky actions, as gymnax has them."""
+    return fixed(f"{game}-MinAtar")

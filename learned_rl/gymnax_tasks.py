@@ -1,0 +1,234 @@
+"""gymnax environments as task families. The only file that imports gymnax.
+
+gymnax 1.x keeps task variables in two places: in `EnvParams` (physics), which we draw once a life, and in `EnvState`
+(a bandit's arms, a goal), which gymnax redraws at every auto-reset: a new task every episode. A many-shot learner needs
+them fixed for a life, so those named `hidden` are drawn with the task and put back after every reset.
+
+Auto-reset is done here and not by `Environment.step`, for that reason. Termination and time limit stay apart: where an
+environment raises both flags (DeepSea always does) the episode terminated.
+
+25 of gymnax 1.0.1's 26 environments step under `jit` and `vmap`; `MNISTBandit-bsuite` downloads its data when built, so it
+is refused here. Seaquest-MinAtar is 30 to 100 times slower than its siblings on a CPU; it works.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+
+from learned_rl.types import Actions, Continuous, Discrete, TimeStep
+
+UNUSABLE = {"MNISTBandit-bsuite": "it downloads its data set when it is built"}
+
+
+@cache
+def _environment(env_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
+    """gymnax methods are jitted with `self` static, hashed by identity: one object an environment, or it recompiles."""
+    import gymnax  # seconds to import, and not needed to print a help text
+
+    # Mazes build arrays in their constructors, and the first use may be inside a trace.
+    with jax.ensure_compile_time_eval():
+        return gymnax.make(env_id, **dict(options))
+
+
+def environment_ids() -> tuple[str, ...]:
+    """Every gymnax environment that can be a task here."""
+    import gymnax
+
+    return tuple(name for name in gymnax.registered_envs if name not in UNUSABLE)
+
+
+class Sampler(Protocol):
+    """Draws the value of one environment parameter."""
+
+    def __call__(self, key: PRNGKeyArray) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Always `value`: to switch an environment's option on."""
+
+    value: bool | int | float
+
+    def __call__(self, key: PRNGKeyArray) -> Array:
+        return jnp.asarray(self.value)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform in [low, high)."""
+
+    low: float
+    high: float
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, ""]:
+        return jax.random.uniform(key, (), minval=self.low, maxval=self.high)
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Log-uniform in [low, high): scales, such as masses, are drawn by factors."""
+
+    low: float
+    high: float
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, ""]:
+        return jnp.exp(jax.random.uniform(key, (), minval=jnp.log(self.low), maxval=jnp.log(self.high)))
+
+
+@dataclass(frozen=True)
+class IntegersIn:
+    """Uniform over the integers low ... high, both included."""
+
+    low: int
+    high: int
+
+    def __call__(self, key: PRNGKeyArray) -> Num[Array, ""]:
+        return jax.random.randint(key, (), self.low, self.high + 1)
+
+
+@dataclass(frozen=True)
+class SpikeAt:
+    """A vector of ones, `size` long, with `value` at a uniformly drawn place: which arm, or which chain, pays best."""
+
+    size: int
+    value: float
+
+    def __call__(self, key: PRNGKeyArray) -> Float[Array, " size"]:
+        return jnp.ones(self.size).at[jax.random.randint(key, (), 0, self.size)].set(self.value)
+
+
+class GymnaxTask(NamedTuple):
+    """One task: the environment's parameters, and the hidden state variables that resets must not redraw."""
+
+    params: Any
+    hidden: dict[str, Array]
+
+
+def _keep(env_params: Any) -> Any:
+    return env_params
+
+
+@dataclass(frozen=True)
+class GymnaxFamily:
+    """A distribution over the tasks of one gymnax environment.
+
+    Attributes:
+      env_id: gymnax name.
+      options: constructor arguments, as pairs; they fix shapes, so they are the family's and not the task's.
+      vary: `(field of EnvParams, sampler)` pairs, drawn once a life.
+      derive: recomputes parameters that gymnax stores beside the ones they follow from (CartPole's `total_mass`).
+      hidden: `(field of EnvState, sampler or None)` pairs fixed for a life; None takes what a reset draws.
+
+    Raises:
+      ValueError: unknown environment (with the known names), one that cannot be used, or unknown field names.
+    """
+
+    env_id: str
+    options: tuple[tuple[str, Any], ...] = ()
+    vary: tuple[tuple[str, Sampler], ...] = ()
+    derive: Callable[[Any], Any] = _keep
+    hidden: tuple[tuple[str, Sampler | None], ...] = ()
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.env_id
+
+    @cached_property
+    def _made(self) -> tuple[Any, Any]:
+        if self.env_id in UNUSABLE:
+            raise ValueError(f"{self.env_id} cannot be used as a task: {UNUSABLE[self.env_id]}")
+        if self.env_id not in environment_ids():
+            raise ValueError(_unknown(self.env_id, environment_ids()))
+        env, params = _environment(self.env_id, self.options)
+        for field, _ in self.vary:
+            if not hasattr(params, field):
+                raise ValueError(f"{self.env_id} has no parameter {field!r}; it has {sorted(params.__dict__)}")
+        return env, params
+
+    @cached_property
+    def obs_shape(self) -> tuple[int, ...]:
+        key = jax.eval_shape(jax.random.key, 0)
+        task = jax.eval_shape(self.draw, key)
+        return jax.eval_shape(self.reset, task, key)[1].shape
+
+    @cached_property
+    def actions(self) -> Actions:
+        env, params = self._made
+        space = env.action_space(params)
+        if hasattr(space, "n"):
+            return Discrete(int(space.n))
+        shape = space.shape or (1,)
+        low, high = (jnp.broadcast_to(bound, shape).ravel().tolist() for bound in (space.low, space.high))
+        return Continuous(len(low), tuple(low), tuple(high))
+
+    def draw(self, key: PRNGKeyArray) -> GymnaxTask:
+        env, params = self._made
+        key_reset, *keys = jax.random.split(key, 1 + len(self.vary) + len(self.hidden))
+        drawn = {field: sampler(k) for (field, sampler), k in zip(self.vary, keys, strict=False)}
+        params = _strong(self.derive(params.replace(**drawn)))
+        _, state = env.reset_env(key_reset, params)
+        keys = keys[len(self.vary) :]
+        hidden = {
+            field: getattr(state, field) if sampler is None else sampler(k)
+            for (field, sampler), k in zip(self.hidden, keys, strict=True)
+        }
+        return GymnaxTask(params, _strong(hidden))
+
+    def reset(self, task: GymnaxTask, key: PRNGKeyArray) -> tuple[PyTree, Float[Array, "*obs"]]:
+        env, _ = self._made
+        obs, state = env.reset_env(key, task.params)
+        if task.hidden:
+            state = state.replace(**task.hidden)
+            obs = env.observe(key, state, None, task.params)
+        return _strong(state), self._encode(obs)
+
+    def step(
+        self, task: GymnaxTask, state: PyTree, action: Num[Array, "*action"], key: PRNGKeyArray
+    ) -> tuple[PyTree, TimeStep]:
+        env, _ = self._made
+        key_step, key_reset = jax.random.split(key)
+        obs, next_state, reward, terminated, _ = env.step_env(key_step, state, self._decode(action), task.params)
+        last = jnp.logical_or(terminated, env.is_truncated(next_state, task.params))
+        reset_state, reset_obs = self.reset(task, key_reset)
+        next_obs = self._encode(obs)
+        next_state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), next_state, reset_state)
+        return jax.tree.map(lambda new, old: jnp.where(last, new, old), reset_state, next_state), TimeStep(
+            obs=jnp.where(last, reset_obs, next_obs),
+            reward=jnp.asarray(reward, jnp.float32).reshape(()),
+            discount=1.0 - jnp.asarray(terminated, jnp.float32),
+            last=last,
+            next_obs=next_obs,
+        )
+
+    def _encode(self, obs: Num[Array, "*obs"]) -> Float[Array, "*obs"]:
+        """float32; a bare state number (FrozenLake) becomes one-hot."""
+        env, params = self._made
+        space = env.observation_space(params)
+        if jnp.ndim(obs) == 0 and hasattr(space, "n"):
+            return jax.nn.one_hot(obs, int(space.n))
+        return jnp.asarray(obs, jnp.float32)
+
+    def _decode(self, action: Num[Array, "*action"]) -> Num[Array, "*action"]:
+        """From units of half the range to the environment's own, clipped (see `Continuous`)."""
+        if isinstance(self.actions, Discrete):
+            return action
+        low, high = jnp.asarray(self.actions.low), jnp.asarray(self.actions.high)
+        return low + (high - low) * (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
+
+
+def _strong(tree: PyTree) -> PyTree:
+    """Gives every leaf a dtype of its own: weakly typed leaves would recompile the second call."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), tree)
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    return f"unknown environment {name!r}; nearest: {', '.join(close) or 'none'} (all: `learned-rl list tasks`)"

@@ -1,0 +1,99 @@
+"""A lifetime: one agent, one task, one rule, from birth to a fixed number of updates. Written for one; nothing is batched."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from learned_rl.networks import Network, NetworkPolicy
+from learned_rl.rollout import Streams, collect, start_streams
+from learned_rl.types import Metrics, Params, Rollout, Rule, RuleState, TaskFamily, Theta
+
+
+class Agent(NamedTuple):
+    """The whole state of one life.
+
+    Attributes:
+      task: drawn at birth, the same for ever.
+      streams: environments under way.
+      params: the network's parameters.
+      rule_state: what the rule remembers.
+      updates: how many inner updates this agent has had.
+    """
+
+    task: PyTree
+    streams: Streams
+    params: Params
+    rule_state: RuleState
+    updates: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """Settings of an inner training run.
+
+    Attributes:
+      tasks: what lives are drawn from.
+      rule: how the agent learns.
+      network: what the agent is.
+      streams: environments an agent acts in side by side.
+      steps: environment steps per stream between two updates.
+      updates: updates in a life; it defines `Rollout.progress` and nothing else.
+    """
+
+    tasks: TaskFamily
+    rule: Rule
+    network: Network = Network()
+    streams: int = 16
+    steps: int = 16
+    updates: int = 100
+
+    def __post_init__(self):
+        for name in ("streams", "steps", "updates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def policy(self) -> NetworkPolicy:
+        return self.network.build(self.tasks.obs_shape, self.tasks.actions, self.rule.heads)
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps of one update, all streams together."""
+        return self.streams * self.steps
+
+    def start(self, theta: Theta, key: PRNGKeyArray) -> Agent:
+        """A newborn agent in a newly drawn task."""
+        key_task, key_agent, key_streams = jax.random.split(key, 3)
+        policy = self.policy
+        task = self.tasks.draw(key_task)
+        params, rule_state = self.rule.birth(theta, policy, key_agent)
+        streams = start_streams(self.tasks, task, policy, self.streams, key_streams)
+        return Agent(task, streams, params, rule_state, jnp.zeros((), jnp.int32))
+
+    def act(self, agent: Agent, key: PRNGKeyArray) -> tuple[Streams, Rollout]:
+        """`steps` fresh steps with the agent's current parameters; the agent itself does not change."""
+        progress = jnp.minimum(agent.updates / self.updates, 1.0)
+        keys = jax.random.split(key, self.steps)
+        return collect(self.tasks, agent.task, self.policy, agent.params, agent.streams, keys, progress)
+
+    def live(self, theta: Theta, agent: Agent, key: PRNGKeyArray) -> tuple[Agent, Rollout, Metrics]:
+        """One inner update: act, then let the rule change the agent."""
+        key_act, key_update = jax.random.split(key)
+        streams, rollout = self.act(agent, key_act)
+        params, rule_state, metrics = self.rule.update(
+            theta, agent.params, agent.rule_state, rollout, self.policy, key_update
+        )
+        return agent._replace(
+            streams=streams, params=params, rule_state=rule_state, updates=agent.updates + 1
+        ), rollout, metrics
+
+
+def mean_return(streams: Streams) -> Float[Array, ""]:
+    """Mean over streams of the return of the last episode that ended (of the one under way, before the first has).
+
+    Defined at every moment of a life, whatever the episodes' length, unlike the mean over episodes that end in a window.
+    """
+    return jnp.mean(streams.episode_return)

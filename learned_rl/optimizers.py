@@ -1,0 +1,85 @@
+"""Inner optimizers that can be differentiated through.
+
+Two things make a meta-gradient through Adam wrong or NaN, and both are handled here and nowhere else:
+
+* d sqrt(v)/dv is infinite at v = 0, which is where every parameter starts that has not yet had a gradient;
+* the path through the second moment multiplies meta-gradients by g / v^{3/2}, which explodes for small gradients.
+
+So the denominator carries no meta-gradient (as in DiscoRL's inner Adam, Oh et al. 2025). Forward, it is Adam exactly.
+
+The learning rate is an argument of `update`, not a setting: it may be learned.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from learned_rl.types import Params
+
+
+class InnerOptimizer(Protocol):
+    """What turns a gradient into new parameters; settings in the fields, moments in the state."""
+
+    def init(self, params: Params) -> PyTree: ...
+
+    def update(
+        self, gradient: Params, state: PyTree, params: Params, learning_rate: Float[Array, ""] | float
+    ) -> tuple[Params, PyTree]: ...
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """p <- p - learning_rate g, after clipping the global norm of g to `max_norm` (0: no clipping)."""
+
+    max_norm: float = 0.0
+
+    def init(self, params: Params) -> tuple[()]:
+        return ()
+
+    def update(self, gradient, state, params, learning_rate):
+        gradient = clip_by_global_norm(gradient, self.max_norm)
+        return jax.tree.map(lambda p, g: p - learning_rate * g, params, gradient), state
+
+
+class AdamState(NamedTuple):
+    count: Int[Array, ""]
+    first: Params
+    second: Params
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015, algorithm 1); the denominator carries no meta-gradient (see the module)."""
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-5
+    max_norm: float = 0.5
+
+    def init(self, params: Params) -> AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
+
+    def update(self, gradient, state, params, learning_rate):
+        gradient = clip_by_global_norm(gradient, self.max_norm)
+        count = state.count + 1
+        first = jax.tree.map(lambda m, g: self.b1 * m + (1 - self.b1) * g, state.first, gradient)
+        second = jax.tree.map(lambda v, g: self.b2 * v + (1 - self.b2) * jax.lax.stop_gradient(g) ** 2, state.second, gradient)
+        bias1, bias2 = 1 - self.b1**count, 1 - self.b2**count
+
+        def step(p, m, v):
+            return p - learning_rate * (m / bias1) / (jnp.sqrt(v / bias2) + self.eps)
+
+        return jax.tree.map(step, params, first, second), AdamState(count, first, second)
+
+
+def clip_by_global_norm(gradient: Params, max_norm: float) -> Params:
+    """Scales to `max_norm` where the norm exceeds it; 0 leaves the gradient alone. The factor carries no meta-gradient."""
+    if not max_norm:
+        return gradient
+    square = sum(jnp.sum(jax.lax.stop_gradient(g) ** 2) for g in jax.tree.leaves(gradient))
+    scale = jnp.minimum(1.0, max_norm * jax.lax.rsqrt(jnp.maximum(square, 1e-16)))
+    return jax.tree.map(lambda g: g * scale, gradient)

@@ -1,0 +1,76 @@
+"""Acting: the streams of one agent, and what they record."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from learned_rl.types import Memory, Params, Policy, Rollout, TaskFamily
+
+
+class Streams(NamedTuple):
+    """`B` streams of one agent in one task.
+
+    Attributes:
+      env: environment states.
+      obs: what to act on next.
+      last: the previous step ended an episode: clear the memory before acting.
+      memory: acting memory, leaves `[B, ...]`.
+      running_return: undiscounted return of the episode under way.
+      episode_return: return of the last episode that ended; `running_return` before the first has.
+      episodes: how many episodes have ended.
+    """
+
+    env: PyTree
+    obs: Float[Array, "B *obs"]
+    last: Bool[Array, " B"]
+    memory: Memory
+    running_return: Float[Array, " B"]
+    episode_return: Float[Array, " B"]
+    episodes: Int[Array, " B"]
+
+
+def start_streams(tasks: TaskFamily, task: PyTree, policy: Policy, count: int, key: PRNGKeyArray) -> Streams:
+    """`count` streams at the beginning of their first episode."""
+    env, obs = jax.vmap(tasks.reset, in_axes=(None, 0))(task, jax.random.split(key, count))
+    zeros = jnp.zeros(count)
+    return Streams(
+        env, obs, jnp.zeros(count, bool), policy.start_memory(count), zeros, zeros, jnp.zeros(count, jnp.int32)
+    )
+
+
+def collect(
+    tasks: TaskFamily, task: PyTree, policy: Policy, params: Params, streams: Streams, keys: Array, progress: Array
+) -> tuple[Streams, Rollout]:
+    """Acts for one step per key in `keys [T]`.
+
+    Only `behaviour_log_prob` is differentiable in `params`: what was sampled, and everything the environment made of it,
+    is data. (A real action would otherwise carry a reparametrised gradient into the environment.)
+    """
+
+    def step(streams: Streams, key: PRNGKeyArray):
+        key_act, key_env = jax.random.split(key)
+        memory, outputs = policy.act(params, streams.memory, streams.obs, streams.last)
+        action = jax.lax.stop_gradient(outputs.policy.sample(key_act))
+        env_keys = jax.random.split(key_env, action.shape[0])
+        env, out = jax.vmap(tasks.step, in_axes=(None, 0, 0, 0))(task, streams.env, action, env_keys)
+        running = streams.running_return + out.reward
+        ended = jnp.where(out.last, running, streams.episode_return)
+        episodes = streams.episodes + out.last
+        following = Streams(
+            env=env,
+            obs=out.obs,
+            last=out.last,
+            memory=memory,
+            running_return=jnp.where(out.last, 0.0, running),
+            episode_return=jnp.where(episodes > 0, ended, running),
+            episodes=episodes,
+        )
+        record = (streams.obs, action, out.reward, out.discount, out.last, out.next_obs, outputs.policy.log_prob(action))
+        return following, record
+
+    cleared = jax.tree.map(lambda m: jnp.where(streams.last[:, None], 0.0, m), streams.memory)
+    streams = streams._replace(memory=cleared, last=jnp.zeros_like(streams.last))
+    end, record = jax.lax.scan(step, streams, keys)
+    return end, Rollout(*record, memory=cleared, progress=progress)

@@ -1,0 +1,1 @@
+"""Rules, one a file: how an agent changes after a rollout."""
