@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import signal
@@ -38,6 +39,27 @@ def replace_file(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies a folder so that `target` appears complete or not at all."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.copytree(source, partial, copy_function=lambda old, new: write_synced(Path(new), Path(old).read_bytes()))
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    sync_folder(target.parent)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 over the names and contents of a file or of everything in a folder."""
+    total = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+            total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 @contextlib.contextmanager
