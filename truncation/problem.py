@@ -65,8 +65,6 @@ class GradientEstimator(Protocol):
         """Starts the live lives (none for estimators that play whole lifetimes in one estimate)."""
         ...
 
-    def estimate(
-        self, problem: InnerProblem, theta: Theta, state: Any, key: PRNGKeyArray
-    ) -> tuple[Estimate, Any]:
+    def estimate(self, problem: InnerProblem, theta: Theta, state: Any, key: PRNGKeyArray) -> tuple[Estimate, Any]:
         """Advances the lives by one window and estimates the gradient from what happened in it."""
         ...

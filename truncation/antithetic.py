@@ -1,0 +1,242 @@
+"""The core of all antithetic evolution strategies: perturb a pair, live a window, credit the difference.
+
+A pair of particles lives with theta ± ε, under the same random numbers. With L± the mean losses over the window,
+
+    ĝ = 1/pairs Σ_pairs ξ (L+ - L-) / (2 σ²)
+
+Estimators differ in three choices, and in nothing else: how long a noise is kept and what the losses are credited with
+(`Noise`), and which states are carried from window to window (`Particles`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from truncation.lives import Tally, all_finite, check_microbatch, life_key, on_all_lives, over_lives, select, strong
+from truncation.problem import Estimate, InnerProblem, Life, Theta
+from truncation.schedule import Lived, Schedule
+from truncation.shaping import Shaping
+
+Trace: TypeAlias = PyTree  # what a pair remembers about its noise
+
+
+class Arm(NamedTuple):
+    """The perturbation of one lifetime within one window.
+
+    Attributes:
+      noise: ε; the particles live with theta ± ε.
+      credit: ξ, what the losses of these segments are correlated with.
+      trace: what the pair remembers, if this is the lifetime that it leaves the window in.
+    """
+
+    noise: Theta
+    credit: Theta
+    trace: Trace
+
+
+class Noise(NamedTuple):
+    """How long a noise is kept, and what it is credited with.
+
+    Attributes:
+      blank: `(theta, key) -> trace` of a pair that has not lived.
+      draw: `(theta, std, trace, key) -> (old, new)`, the arms of the lifetime that enters the window and of one that
+        begins in it. Called twice with the same arguments: noise is regenerated rather than kept.
+    """
+
+    blank: Callable[[Theta, PRNGKeyArray], Trace]
+    draw: Callable[[Theta, float, Trace, PRNGKeyArray], tuple[Arm, Arm]]
+
+
+class Particles(NamedTuple):
+    """Which lives run through a window, and which are carried to the next.
+
+    Attributes:
+      signs: of the noise, one a particle; the first two are the pair.
+      axis: of the particles in the carried life; None if one life is carried, from which all of them start.
+      keep: the states of all particles at the end of a window -> what is carried.
+    """
+
+    signs: tuple[float, ...]
+    axis: int | None
+    keep: Callable[[Life], Life]
+
+
+class Pair(NamedTuple):
+    """An antithetic pair between two windows."""
+
+    lived: Lived
+    trace: Trace
+
+
+class Outcome(NamedTuple):
+    """What a pair's window is worth: losses by part (of the old and of the new lifetime) and particle."""
+
+    losses: Float[Array, "parts 2"]
+    valid: Bool[Array, " parts"]
+
+
+both = Particles(signs=(1.0, -1.0), axis=0, keep=lambda lives: lives)
+
+
+def gaussian(theta: Theta, std: float, key: PRNGKeyArray) -> Theta:
+    """ε ~ N(0, std² I), in the structure and dtypes of theta."""
+    leaves, structure = jax.tree.flatten(theta)
+    keys = [jax.random.fold_in(key, number) for number in range(len(leaves))]
+    noise = [std * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return structure.unflatten(noise)
+
+
+def fresh(theta: Theta, std: float, trace: Trace, key: PRNGKeyArray) -> tuple[Arm, Arm]:
+    """New noise every window, and nothing is remembered."""
+    noise = gaussian(theta, std, key)
+    arm = Arm(noise, noise, trace)
+    return arm, arm
+
+
+every_window = Noise(blank=lambda theta, key: (), draw=fresh)
+
+
+@dataclass(frozen=True)
+class Antithetic:
+    """Antithetic evolution strategy over a schedule; what the public estimators delegate to."""
+
+    schedule: Schedule
+    lives: int
+    std: float
+    microbatch: int
+    shaping: Shaping
+    noise: Noise = every_window
+    particles: Particles = both
+
+    def __post_init__(self):
+        if self.lives < 2 or self.lives % 2:
+            raise ValueError(f"lives={self.lives}: antithetic pairs need an even number, at least 2")
+        if not self.std > 0:
+            raise ValueError(f"std={self.std} is not positive")
+        check_microbatch(self.lives, self.microbatch, unit=2)
+
+    @property
+    def pairs(self) -> int:
+        return self.lives // 2
+
+    def init(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Pair | None:
+        """Pairs of the scheduled ages, aged with the estimator's own noise: the first estimate is as good as any."""
+        if self.schedule.whole:
+            return None
+        windows, ages = self.schedule.burn_in(self.pairs)
+
+        def unborn(index: Int[Array, ""], age: Int[Array, ""]) -> tuple[Pair, tuple]:
+            pair_key = life_key(jax.random.fold_in(key, windows), index)
+            life = strong(problem.start(theta, pair_key))
+            if self.particles.axis is not None:
+                life = jax.tree.map(lambda x: jnp.stack([x] * len(self.particles.signs)), life)
+            return Pair(Lived(life, age), self.noise.blank(theta, self._noise_key(pair_key))), ()
+
+        def window(pairs: Pair | None, number: Int[Array, ""]) -> tuple[Pair | None, None]:
+            return self._advance(problem, theta, pairs, jax.random.fold_in(key, number))[0], None
+
+        pairs, _ = over_lives(unborn, self._indices(), ages, microbatch=self.microbatch // 2)
+        if windows:
+            pairs, _ = jax.lax.scan(window, pairs, jnp.arange(windows, dtype=jnp.int32))
+        return pairs
+
+    def estimate(
+        self, problem: InnerProblem, theta: Theta, state: Pair | None, key: PRNGKeyArray
+    ) -> tuple[Estimate, Pair | None]:
+        """Leads every pair through one window, then credits the noise with the (shaped) differences."""
+        after, outcomes, tally = self._advance(problem, theta, state, key)
+        weights = on_all_lives(lambda outcomes: _weights(self.shaping, outcomes), outcomes)
+        total = self._credited(theta, state, weights, key)
+        scale = 1 / (self.std**2 * jnp.maximum(tally.finite, 1))
+        gradient = jax.tree.map(lambda g: (g * scale).astype(g.dtype), total)
+        return Estimate(gradient, *tally.mean(self.pairs)), after
+
+    def _indices(self) -> Int[Array, " pairs"]:
+        return jnp.arange(self.pairs, dtype=jnp.int32)
+
+    def _noise_key(self, pair_key: PRNGKeyArray) -> PRNGKeyArray:
+        return jax.random.fold_in(pair_key, self.schedule.window + 1)  # the segments and the birth use 0..window
+
+    def _arms(self, theta: Theta, trace: Trace, age: Int[Array, ""] | None, key: PRNGKeyArray) -> tuple[Arm, ...]:
+        """The arms of a window: one if no birth can fall inside it, else that of the old and of the new lifetime."""
+        noise_key = self._noise_key(key)
+        if age is None:
+            return self.noise.draw(theta, self.std, self.noise.blank(theta, noise_key), noise_key)[1:]
+        old, new = self.noise.draw(theta, self.std, trace, noise_key)
+        if self.schedule.aligned:
+            return (old if old is new else select(self.schedule.reborn(age), new, old),)
+        return old, new
+
+    def _advance(
+        self, problem: InnerProblem, theta: Theta, pairs: Pair | None, key: PRNGKeyArray
+    ) -> tuple[Pair | None, Outcome, Tally]:
+        """All pairs through one window."""
+
+        def one(pair: Pair | None, index: Int[Array, ""]) -> tuple[tuple[Pair | None, Outcome], Tally]:
+            lived, trace = pair or (None, None)
+            age = lived.age if lived else None
+            pair_key = life_key(key, index)
+            arms = self._arms(theta, trace, age, pair_key)
+
+            def live(sign: Float[Array, ""], life: Life | None) -> tuple[Life, Any]:
+                old = new = _moved(theta, sign, arms[0].noise)
+                if arms[-1].noise is not arms[0].noise:
+                    new = _moved(theta, sign, arms[-1].noise)
+                return self.schedule.live(problem, (old, new), lived and Lived(life, lived.age), pair_key)
+
+            axes = (0, self.particles.axis if lived else None)
+            lives, reports = jax.vmap(live, axes)(jnp.array(self.particles.signs), lived and lived.life)
+            reports = jax.tree.map(lambda x: x[:2], reports)
+            finite = all_finite(reports.loss)
+            outcome = self._outcome(reports.loss, age, finite)
+            return (self._after(lived, lives, arms, finite), outcome), Tally.of(reports, finite)
+
+        (after, outcomes), tally = over_lives(one, pairs, self._indices(), microbatch=self.microbatch // 2)
+        return after, outcomes, tally
+
+    def _outcome(self, losses: Float[Array, "2 window"], age: Any, finite: Bool[Array, ""]) -> Outcome:
+        if age is None or self.schedule.aligned:
+            return Outcome(jnp.mean(losses, axis=1)[None], finite[None])
+        newborn = self.schedule.newborn(age)
+        parts = jnp.stack([~newborn, newborn])
+        sums = jnp.sum(jnp.where(parts[:, None, :], losses[None], 0), axis=2)
+        return Outcome(sums / self.schedule.window, finite & jnp.any(parts, axis=1))
+
+    def _after(self, lived: Lived | None, lives: Life, arms: tuple[Arm, ...], finite: Bool[Array, ""]) -> Pair | None:
+        """The pair as it leaves the window; a dead one is due, which also empties its trace."""
+        if lived is None:
+            return None
+        trace = select(self.schedule.reborn(lived.age), arms[-1].trace, arms[0].trace)
+        age = jnp.where(finite, self.schedule.age_after(lived.age), self.schedule.horizon)
+        return Pair(Lived(self.particles.keep(lives), age), trace)
+
+    def _credited(
+        self, theta: Theta, pairs: Pair | None, weights: Float[Array, "pairs parts"], key: PRNGKeyArray
+    ) -> Theta:
+        """Σ_pairs Σ_parts ξ w, with the noise drawn again."""
+
+        def one(trace: Trace, age: Any, weight: Float[Array, " parts"], index: Int[Array, ""]) -> tuple[tuple, Theta]:
+            arms = self._arms(theta, trace, age, life_key(key, index))
+            terms = [
+                jax.tree.map(lambda c, w=w: c * w.astype(c.dtype), arm.credit)
+                for arm, w in zip(arms, weight, strict=True)
+            ]
+            return (), jax.tree.map(lambda *parts: sum(parts), *terms)
+
+        trace, age = (pairs.trace, pairs.lived.age) if pairs else (None, None)
+        return over_lives(one, trace, age, weights, self._indices(), microbatch=self.microbatch // 2)[1]
+
+
+def _moved(theta: Theta, sign: Float[Array, ""], noise: Theta) -> Theta:
+    return jax.tree.map(lambda t, n: t + sign.astype(n.dtype) * n, theta, noise)
+
+
+def _weights(shaping: Shaping, outcomes: Outcome) -> Float[Array, "pairs parts"]:
+    """(f+ - f-) / 2 of every pair and part, zero where there is nothing to credit."""
+    losses, valid = outcomes.losses.reshape(-1, 2), outcomes.valid.reshape(-1)
+    fitness = shaping(jnp.where(valid[:, None], losses, 0), valid)
+    return jnp.where(valid, (fitness[:, 0] - fitness[:, 1]) / 2, 0).reshape(outcomes.valid.shape)
