@@ -1,0 +1,176 @@
+"""Inner problems whose gradients are known in closed form."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from truncation import Segment
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """s' = s + θ, L = s, from s0 = 0: the gradient of the mean loss over T segments is (T + 1) / 2.
+
+    `noise` adds inner noise of that size to the loss, `spread` draws s0 per life: neither moves the gradient.
+    """
+
+    noise: float = 0.0
+    spread: float = 0.0
+
+    def start(self, theta, key):
+        origin = self.spread * jax.random.normal(key, theta.shape, theta.dtype)
+        return {"origin": origin, "level": origin, "lived": jnp.array(0, jnp.int32)}
+
+    def advance(self, theta, life, key):
+        level = life["level"] + theta
+        loss = level + self.noise * jax.random.normal(key, theta.shape, theta.dtype)
+        return life | {"level": level, "lived": life["lived"] + 1}, Segment(loss, {"level": level})
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """The ramp judged by its last level alone: the gradient of the mean loss is 1, whatever the horizon."""
+
+    horizon: int
+
+    def start(self, theta, key):
+        return {"level": jnp.zeros_like(theta), "lived": jnp.array(0, jnp.int32)}
+
+    def advance(self, theta, life, key):
+        life = {"level": life["level"] + theta, "lived": life["lived"] + 1}
+        return life, Segment(jnp.where(life["lived"] == self.horizon, life["level"], 0), {})
+
+
+@dataclass(frozen=True)
+class LinearQuadratic:
+    """LQ-20: s' = A s + B θ, L = ½ ‖s - ½‖², d = 4, P = 3. Constants of an independent computation are below."""
+
+    def start(self, theta, key):
+        return jnp.sin(1.0 + jnp.arange(4.0))
+
+    def advance(self, theta, life, key):
+        a = 0.8 * jnp.eye(4) + 0.15 * jnp.eye(4, k=1)
+        b = jnp.cos(1 + jnp.arange(4.0)[:, None] + 2 * jnp.arange(3.0)[None, :])
+        life = a @ life + b @ theta
+        return life, Segment(0.5 * jnp.sum((life - 0.5) ** 2), {})
+
+
+LQ_THETA = np.array([0.1, -0.2, 0.3])
+LQ_LOSS = 92.32308274939703 / 20  # published for the sum over 20 segments; the objective here is their mean
+LQ_GRADIENT = np.array([117.309718202, -424.9338523675, 236.360038607]) / 20
+LQ_TRUNCATED = {
+    1: np.array([55.6547468773, -91.2658854054, 20.305272115]) / 20,
+    5: np.array([118.0682881617, -230.0308372723, 73.3849223166]) / 20,
+    10: np.array([139.7291479421, -336.703889704, 140.5073691648]) / 20,
+    20: LQ_GRADIENT,
+}
+# trace of the variance of one pair, of sums over a lifetime in lock-step, in units of ‖G‖²: by noise block
+LQ_VARIANCE = {1: 2.2354, 5: 2.6578, 10: 3.0473, 20: 4.0}
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Influence balancing (Vicol et al. 2021, eq. 7): the short-term gradient points the wrong way.
+
+    A segment is `steps` inner steps, judged at its end. The steady state at θ has s[0] = 1 - 6 (θ + 1/6), so θ* = -1/6.
+    """
+
+    steps: int = 1
+    steady: bool = False
+
+    def matrices(self):
+        return 0.5 * jnp.eye(23) + 0.5 * jnp.eye(23, k=1), jnp.where(jnp.arange(23) < 10, 1.0, -1.0)
+
+    def start(self, theta, key):
+        a, b = self.matrices()
+        settled = jnp.linalg.solve(jnp.eye(23) - a, b * jax.lax.stop_gradient(theta))  # as if reached long ago
+        return settled if self.steady else jnp.ones(23)
+
+    def advance(self, theta, life, key):
+        a, b = self.matrices()
+        life = jax.lax.fori_loop(0, self.steps, lambda _, s: a @ s + theta * b, life)
+        return life, Segment(0.5 * (life[0] - 1) ** 2, {})
+
+
+@dataclass(frozen=True)
+class Fragile:
+    """L = (c θ)² / 2 with a task c ~ U(0, 1) per life; what `breaks(c)` picks turns to nan (or worse) in the middle."""
+
+    breaks: Callable
+    segment: int = 1
+    value: float = jnp.nan
+
+    def start(self, theta, key):
+        return {"task": jax.random.uniform(key), "lived": jnp.array(0, jnp.int32)}
+
+    def advance(self, theta, life, key):
+        broken = self.breaks(life["task"]) & (life["lived"] >= self.segment)
+        loss = 0.5 * jnp.square(life["task"] * theta)
+        loss = jnp.where(broken, loss * self.value, loss)
+        return life | {"lived": life["lived"] + 1}, Segment(loss, {"task": life["task"]})
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A wide nonlinear map, for the memory that its unrolled gradient needs."""
+
+    width: int
+
+    def start(self, theta, key):
+        return jnp.full(self.width, 0.5)
+
+    def advance(self, theta, life, key):
+        life = jnp.tanh(theta * life + 0.1 * jax.random.normal(key, (self.width,)))
+        return life, Segment(jnp.mean(life**2), {})
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A life and a theta of several dtypes, with weak types and a key inside, as careless problems have them."""
+
+    def start(self, theta, key):
+        return {"s": theta["a"]["w"] * 0, "weak": 1.0, "key": key, "count": 0}
+
+    def advance(self, theta, life, key):
+        s = 0.9 * life["s"] + theta["a"]["w"] + theta["b"].astype(jnp.float32)
+        life = {
+            "s": s,
+            "weak": life["weak"] * 0.5,
+            "key": jax.random.fold_in(life["key"], 1),
+            "count": life["count"] + 1,
+        }
+        return life, Segment(jnp.sum(s**2), {"count": jnp.asarray(life["count"], jnp.float32)})
+
+
+def mixed_theta():
+    return {"a": {"w": jnp.array([0.1, -0.2], jnp.float32)}, "b": jnp.array(0.5, jnp.bfloat16)}
+
+
+def consecutive(estimator, problem, theta, key, estimates):
+    """`(init state, last state, estimates stacked)` of consecutive estimates at fixed theta."""
+
+    def step(state, number):
+        estimate, state = estimator.estimate(problem, theta, state, jax.random.fold_in(key, number))
+        return state, estimate
+
+    first = estimator.init(problem, theta, jax.random.fold_in(key, estimates))
+    last, stacked = jax.lax.scan(step, first, jnp.arange(estimates))
+    return first, last, stacked
+
+
+def mean_gradient(estimator, problem, theta, key, estimates=1):
+    """Mean gradient of consecutive estimates at fixed theta."""
+    gradients = jax.jit(lambda key: consecutive(estimator, problem, theta, key, estimates)[2].gradient)(key)
+    return np.mean(gradients, axis=0)
+
+
+def replicate(estimator, problem, theta, key, estimates, replicates):
+    """Mean gradients of many independent repetitions of `consecutive`."""
+
+    def one(key):
+        return jnp.mean(consecutive(estimator, problem, theta, key, estimates)[2].gradient, axis=0)
+
+    return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key, replicates)))
