@@ -108,8 +108,7 @@ class Fragile:
 
     def advance(self, theta, life, key):
         broken = self.breaks(life["task"]) & (life["lived"] >= self.segment)
-        loss = 0.5 * jnp.square(life["task"] * theta)
-        loss = jnp.where(broken, loss * self.value, loss)
+        loss = 0.5 * jnp.square(life["task"] * theta) * jnp.where(broken, self.value, 1.0)
         return life | {"lived": life["lived"] + 1}, Segment(loss, {"task": life["task"]})
 
 

@@ -129,8 +129,8 @@ class Antithetic:
             return None
         windows, ages = self.schedule.burn_in(self.pairs)
 
-        def unborn(index: Int[Array, ""], age: Int[Array, ""]) -> tuple[Pair, tuple]:
-            pair_key = life_key(jax.random.fold_in(key, windows), index)
+        def unborn(theta: Theta, key: PRNGKeyArray, index: Int[Array, ""], age: Int[Array, ""]) -> tuple[Pair, tuple]:
+            pair_key = life_key(key, index)
             life = strong(problem.start(theta, pair_key))
             if self.particles.axis is not None:
                 life = jax.tree.map(lambda x: jnp.stack([x] * len(self.particles.signs)), life)
@@ -139,7 +139,8 @@ class Antithetic:
         def window(pairs: Pair | None, number: Int[Array, ""]) -> tuple[Pair | None, None]:
             return self._advance(problem, theta, pairs, jax.random.fold_in(key, number))[0], None
 
-        pairs, _ = over_lives(unborn, self._indices(), ages, microbatch=self.microbatch // 2)
+        shared = theta, jax.random.fold_in(key, windows)
+        pairs, _ = over_lives(unborn, shared, self._indices(), ages, microbatch=self.microbatch // 2)
         if windows:
             pairs, _ = jax.lax.scan(window, pairs, jnp.arange(windows, dtype=jnp.int32))
         return pairs
@@ -176,7 +177,7 @@ class Antithetic:
     ) -> tuple[Pair | None, Outcome, Tally]:
         """All pairs through one window."""
 
-        def one(pair: Pair | None, index: Int[Array, ""]) -> tuple[tuple[Pair | None, Outcome], Tally]:
+        def one(theta: Theta, key: PRNGKeyArray, pair: Pair | None, index: Int[Array, ""]) -> tuple[Any, Tally]:
             lived, trace = pair or (None, None)
             age = lived.age if lived else None
             pair_key = life_key(key, index)
@@ -195,7 +196,9 @@ class Antithetic:
             outcome = self._outcome(reports.loss, age, finite)
             return (self._after(lived, lives, arms, finite), outcome), Tally.of(reports, finite)
 
-        (after, outcomes), tally = over_lives(one, pairs, self._indices(), microbatch=self.microbatch // 2)
+        (after, outcomes), tally = over_lives(
+            one, (theta, key), pairs, self._indices(), microbatch=self.microbatch // 2
+        )
         return after, outcomes, tally
 
     def _outcome(self, losses: Float[Array, "2 window"], age: Any, finite: Bool[Array, ""]) -> Outcome:
@@ -219,7 +222,7 @@ class Antithetic:
     ) -> Theta:
         """Σ_pairs Σ_parts ξ w, with the noise drawn again."""
 
-        def one(trace: Trace, age: Any, weight: Float[Array, " parts"], index: Int[Array, ""]) -> tuple[tuple, Theta]:
+        def one(theta: Theta, key: PRNGKeyArray, trace: Trace, age: Any, weight: Array, index: Int[Array, ""]):
             arms = self._arms(theta, trace, age, life_key(key, index))
             terms = [
                 jax.tree.map(lambda c, w=w: c * w.astype(c.dtype), arm.credit)
@@ -228,7 +231,7 @@ class Antithetic:
             return (), jax.tree.map(lambda *parts: sum(parts), *terms)
 
         trace, age = (pairs.trace, pairs.lived.age) if pairs else (None, None)
-        return over_lives(one, trace, age, weights, self._indices(), microbatch=self.microbatch // 2)[1]
+        return over_lives(one, (theta, key), trace, age, weights, self._indices(), microbatch=self.microbatch // 2)[1]
 
 
 def _moved(theta: Theta, sign: Float[Array, ""], noise: Theta) -> Theta:

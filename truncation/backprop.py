@@ -66,13 +66,14 @@ class TruncatedBackprop:
             return None
         windows, ages = self.schedule.burn_in(self.lives)
 
-        def unborn(index: Int[Array, ""], age: Int[Array, ""]) -> tuple[Lived, tuple]:
-            return Lived(strong(problem.start(theta, life_key(jax.random.fold_in(key, windows), index))), age), ()
+        def unborn(theta: Theta, key: PRNGKeyArray, index: Int[Array, ""], age: Int[Array, ""]) -> tuple[Lived, tuple]:
+            return Lived(strong(problem.start(theta, life_key(key, index))), age), ()
 
         def window(lived: Lived, number: Int[Array, ""]) -> tuple[Lived, None]:
             return self._burn(problem, theta, lived, jax.random.fold_in(key, number)), None
 
-        lived, _ = over_lives(unborn, self._indices(), ages, microbatch=self.microbatch)
+        shared = theta, jax.random.fold_in(key, windows)
+        lived, _ = over_lives(unborn, shared, self._indices(), ages, microbatch=self.microbatch)
         if windows:
             lived, _ = jax.lax.scan(window, lived, jnp.arange(windows, dtype=jnp.int32))
         return lived
@@ -82,7 +83,7 @@ class TruncatedBackprop:
     ) -> tuple[Estimate, Lived | None]:
         """Leads every life through one window and differentiates the mean loss of the window."""
 
-        def one(lived: Lived | None, index: Int[Array, ""]) -> tuple[Lived | None, tuple[Theta, Tally]]:
+        def one(theta: Theta, key: PRNGKeyArray, lived: Lived | None, index: Int[Array, ""]) -> tuple[Any, Any]:
             def window_loss(theta: Theta) -> tuple[Array, Any]:
                 life, reports = self.schedule.live(problem, (theta, theta), lived, life_key(key, index))
                 return jnp.mean(reports.loss), (life, reports)
@@ -92,7 +93,7 @@ class TruncatedBackprop:
             gradient = jax.tree.map(lambda g: jnp.where(finite, g, 0), self._clipped(gradient))
             return self._after(lived, life, finite), (gradient, Tally.of(reports, finite))
 
-        state, (total, tally) = over_lives(one, state, self._indices(), microbatch=self.microbatch)
+        state, (total, tally) = over_lives(one, (theta, key), state, self._indices(), microbatch=self.microbatch)
         gradient = jax.tree.map(lambda g: (g / jnp.maximum(tally.finite, 1)).astype(g.dtype), total)
         return Estimate(gradient, *tally.mean(self.lives)), state
 
@@ -100,11 +101,11 @@ class TruncatedBackprop:
         return jnp.arange(self.lives, dtype=jnp.int32)
 
     def _burn(self, problem: InnerProblem, theta: Theta, lived: Lived, key: PRNGKeyArray) -> Lived:
-        def one(lived: Lived, index: Int[Array, ""]) -> tuple[Lived | None, tuple]:
+        def one(theta: Theta, key: PRNGKeyArray, lived: Lived, index: Int[Array, ""]) -> tuple[Any, tuple]:
             life, reports = self.schedule.live(problem, (theta, theta), lived, life_key(key, index))
             return self._after(lived, life, all_finite(reports.loss)), ()
 
-        return over_lives(one, lived, self._indices(), microbatch=self.microbatch)[0]
+        return over_lives(one, (theta, key), lived, self._indices(), microbatch=self.microbatch)[0]
 
     def _after(self, lived: Lived | None, life: Any, finite: Bool[Array, ""]) -> Lived | None:
         """The life as it leaves the window; a dead one is due."""

@@ -7,6 +7,7 @@ depends neither on the number of devices nor on how the work was interleaved.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -27,11 +28,14 @@ def life_key(key: PRNGKeyArray, life: Int[Array, ""]) -> PRNGKeyArray:
     return jax.random.fold_in(key, life)
 
 
-def over_lives(function: Callable[..., tuple[PyTree, PyTree]], *lives: PyTree, microbatch: int = 0) -> tuple[Any, Any]:
+def over_lives(
+    function: Callable[..., tuple[PyTree, PyTree]], shared: tuple[PyTree, ...], *lives: PyTree, microbatch: int = 0
+) -> tuple[Any, Any]:
     """Maps `function`, written for one life, over the leading axis of every leaf of `lives`.
 
     Args:
-      function: one life -> `(kept, added)`; may close over what all lives share (theta).
+      function: `(*shared, *life) -> (kept, added)`.
+      shared: arguments that are the same for all lives: theta, keys. (Sharded code cannot close over traced values.)
       *lives: arguments with a leading axis of lives.
       microbatch: how many lives run at once; 0 means all of them. Memory is that of one micro-batch. Across device
         counts the result is bitwise the same only for a fixed micro-batch: compilers order the arithmetic inside a
@@ -45,16 +49,16 @@ def over_lives(function: Callable[..., tuple[PyTree, PyTree]], *lives: PyTree, m
     lives, devices = _placed(lives)
     check_microbatch(_size(lives), microbatch, max(devices, 1))
 
-    def shard(*lives: PyTree) -> tuple[PyTree, PyTree]:
-        kept, parts = _in_microbatches(function, lives, microbatch)
+    def shard(shared: tuple[PyTree, ...], *lives: PyTree) -> tuple[PyTree, PyTree]:
+        kept, parts = _in_microbatches(partial(function, *shared), lives, microbatch)
         if devices:
             parts = jax.lax.all_gather(parts, AXIS, tiled=True)
         return kept, jax.tree.map(_ordered_sum, parts)
 
     if not devices:
-        return shard(*lives)
+        return shard(shared, *lives)
     out = (PartitionSpec(AXIS), PartitionSpec())
-    return _sharded(shard, out)(*lives)
+    return _sharded(shard, (PartitionSpec(), *[PartitionSpec(AXIS)] * len(lives)), out)(shared, *lives)
 
 
 def on_all_lives(function: Callable[..., PyTree], *lives: PyTree) -> Any:
@@ -62,8 +66,12 @@ def on_all_lives(function: Callable[..., PyTree], *lives: PyTree) -> Any:
     lives, devices = _placed(lives)
     if not devices:
         return function(*lives)
-    # The call stays inside the manual region: outside it the partitioner could split its reductions over devices.
-    return _sharded(lambda *lives: function(*jax.lax.all_gather(lives, AXIS, tiled=True)), PartitionSpec())(*lives)
+
+    def gathered(*lives: PyTree) -> PyTree:
+        # Inside the manual region: outside it, the partitioner could split the reductions of `function` over devices.
+        return function(*jax.lax.all_gather(lives, AXIS, tiled=True))
+
+    return _sharded(gathered, PartitionSpec(AXIS), PartitionSpec())(*lives)
 
 
 def check_microbatch(size: int, microbatch: int, devices: int = 1, unit: int = 1) -> None:
@@ -146,9 +154,9 @@ def _placed(lives: tuple[PyTree, ...]) -> tuple[tuple[PyTree, ...], int]:
     return lives, mesh.shape[AXIS]
 
 
-def _sharded(function: Callable, out: PyTree) -> Callable:
+def _sharded(function: Callable, into: PyTree, out: PyTree) -> Callable:
     # check_vma would make gradients of the replicated theta a psum over devices.
-    return jax.shard_map(function, in_specs=PartitionSpec(AXIS), out_specs=out, axis_names={AXIS}, check_vma=False)
+    return jax.shard_map(function, in_specs=into, out_specs=out, axis_names={AXIS}, check_vma=False)
 
 
 def _in_microbatches(function: Callable, lives: tuple[PyTree, ...], microbatch: int) -> tuple[PyTree, PyTree]:

@@ -37,13 +37,13 @@ def evaluate_population(
     population = jax.tree.leaves(thetas)[0].shape[0]
     check_microbatch(population, microbatch)
 
-    def member(theta: Theta) -> tuple[Float[Array, ""], Tally]:
+    def member(key: PRNGKeyArray, theta: Theta) -> tuple[Float[Array, ""], Tally]:
         def repeat(index: Int[Array, ""]):
             return schedule.live(problem, (theta, theta), None, life_key(key, index))[1]
 
         reports = jax.vmap(repeat)(jnp.arange(repeats, dtype=jnp.int32))
         return jnp.mean(reports.loss), Tally.of(reports, all_finite(reports.loss))
 
-    losses, tally = over_lives(member, thetas, microbatch=microbatch)
+    losses, tally = over_lives(member, (key,), thetas, microbatch=microbatch)
     _, metrics = tally.mean(population)
     return on_all_lives(lambda losses: losses, losses), metrics

@@ -63,7 +63,7 @@ def test_the_very_first_estimate_of_staggered_lives_is_unbiased(estimator, varia
 
 
 @pytest.mark.parametrize("estimator", [PersistentES, NoiseReuseES])
-@pytest.mark.parametrize(("horizon", "window"), [(7, 3), (5, 4), (3, 2)])
+@pytest.mark.parametrize(("horizon", "window"), [(7, 3), (5, 4)])
 def test_births_in_the_middle_of_a_window_leave_no_bias(estimator, horizon, window):
     settings = estimator(horizon, window, 400, 0.5, stagger=False)
     samples = replicate(settings, LinearQuadratic(), jnp.array(LQ_THETA), jax.random.key(5), horizon, 150)
@@ -91,7 +91,7 @@ def test_truncated_es_carries_the_life_under_theta_itself():
 
 
 @pytest.mark.parametrize("estimator", [PersistentES, NoiseReuseES])
-@pytest.mark.parametrize(("horizon", "window"), [(10, 5), (10, 1), (10, 4)])
+@pytest.mark.parametrize(("horizon", "window"), [(10, 5), (10, 1), (7, 4)])
 def test_the_last_segment_is_credited_to_the_life_that_lived_it(estimator, horizon, window):
     # Crediting it to the newest noise alone returns 21 % of the gradient here (learned_optimization, T=10, W=5).
     settings = estimator(horizon, window, 400, 0.5, stagger=False)
@@ -103,14 +103,14 @@ def test_the_last_segment_is_credited_to_the_life_that_lived_it(estimator, horiz
 def test_the_history_of_persistent_es_is_empty_at_a_birth():
     n, std = 4000, 0.5
 
-    def spread(horizon, window, estimates):
-        settings = PersistentES(horizon, window, 2 * n, std, stagger=False)
-        _, last, _ = jax.jit(lambda: consecutive(settings, Ramp(), jnp.array(0.3), jax.random.key(9), estimates))()
-        return np.var(last.trace) / std**2
-
     # Noises since the birth: with a window of 3, lives of 7 are cut into 3 3 1|2 3 2|1 3 3.
     for (horizon, window), noises in {(6, 2): [1, 2, 3, 1], (7, 3): [1, 2, 1, 2, 1, 2, 3, 1]}.items():
-        spreads = [spread(horizon, window, estimates + 1) for estimates in range(len(noises))]
+        settings = PersistentES(horizon, window, 2 * n, std, stagger=False)
+        estimate = jax.jit(lambda state, key, s=settings: s.estimate(Ramp(), jnp.array(0.3), state, key)[1])
+        state, spreads = settings.init(Ramp(), jnp.array(0.3), jax.random.key(9)), []
+        for number in range(len(noises)):
+            state = estimate(state, jax.random.key(number))
+            spreads.append(np.var(state.trace) / std**2)
         np.testing.assert_allclose(spreads, noises, rtol=4 * np.sqrt(2 / n))
 
 
@@ -137,8 +137,10 @@ ANY = [
 @pytest.mark.parametrize("estimator", ANY, ids=repr)
 def test_antithetic_partners_share_all_randomness(estimator):
     # Inner noise a thousand times the signal must cancel to rounding.
-    theta, key = jnp.array(0.3), jax.random.key(11)
-    quiet, loud = (mean_gradient(estimator, Ramp(noise), theta, key, 3) for noise in (0.0, 1e3))
+    def gradients(noise):
+        return consecutive(estimator, Ramp(noise), jnp.array(0.3), jax.random.key(11), 3)[2].gradient
+
+    quiet, loud = jax.jit(jax.vmap(gradients))(jnp.array([0.0, 1e3]))
     np.testing.assert_allclose(loud, quiet, rtol=1e-9)
 
 

@@ -1,0 +1,92 @@
+"""What every estimator owes to the loop around it."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.oracles import Mixed, mixed_theta
+from truncation import (
+    FullES,
+    GradientEstimator,
+    InnerProblem,
+    NoiseReuseES,
+    PersistentES,
+    TruncatedBackprop,
+    TruncatedES,
+)
+from truncation.shaping import centred_ranks, z_scores
+
+ESTIMATORS = {
+    "full backprop": TruncatedBackprop(6, 6, 4),
+    "truncated backprop": TruncatedBackprop(6, 2, 4, clip=1.0),
+    "truncated backprop across births": TruncatedBackprop(5, 3, 4, remat=True, microbatch=2),
+    "full ES": FullES(6, 4, 0.1, shaping=z_scores),
+    "truncated ES": TruncatedES(6, 2, 4, 0.1),
+    "truncated ES across births": TruncatedES(5, 3, 4, 0.1, stagger=False),
+    "persistent ES": PersistentES(6, 2, 4, 0.1, microbatch=2),
+    "persistent ES across births": PersistentES(5, 3, 4, 0.1, shaping=centred_ranks),
+    "persistent ES over whole lifetimes": PersistentES(6, 6, 4, 0.1),
+    "persistent ES segment by segment": PersistentES(6, 1, 4, 0.1),
+    "noise reuse ES": NoiseReuseES(6, 2, 4, 0.1),
+    "noise reuse ES across births": NoiseReuseES(5, 3, 4, 0.1, stagger=False),
+    "noise reuse ES over whole lifetimes": NoiseReuseES(6, 6, 4, 0.1),
+}
+
+
+def avals(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.aval.weak_type), tree)
+
+
+def check(estimator, problem):
+    """Types are kept, nothing is compiled twice, estimates can be scanned, and all of theta gets a gradient."""
+    assert isinstance(estimator, GradientEstimator)
+    assert isinstance(problem, InnerProblem)
+    theta, keys = mixed_theta(), jax.random.split(jax.random.key(1), 3)
+    first = jax.jit(lambda theta, key: estimator.init(problem, theta, key))(theta, jax.random.key(0))
+    traces = len(problem.traces)
+
+    def step(theta, state, key):
+        estimate, state = estimator.estimate(problem, theta, state, key)
+        return estimate, state
+
+    compiled, state = jax.jit(step), first
+    for key in keys:
+        estimate, state = compiled(theta, state, key)
+    assert compiled._cache_size() == 1
+    assert len(problem.traces) - traces <= 2  # 2: a padded scan under remat needs to know the shapes of a report
+    assert avals(state) == avals(first)
+    assert avals(estimate.gradient) == avals(theta)
+    assert set(estimate.metrics) == {"count", "dead"}
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(estimate))
+    assert all(bool(jnp.all(g != 0)) for g in jax.tree.leaves(estimate.gradient))
+    return theta, keys, step, first, estimate
+
+
+class Counted(Mixed):
+    def __init__(self):
+        self.traces = []
+
+    def advance(self, theta, life, key):
+        self.traces.append(None)
+        return super().advance(theta, life, key)
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_contract_in_single_precision(name):
+    check(ESTIMATORS[name], Counted())
+
+
+@pytest.mark.parametrize("name", ["truncated backprop across births", "persistent ES", "noise reuse ES across births"])
+def test_the_contract_in_double_precision_and_that_an_estimate_is_a_pure_function(name):
+    with jax.enable_x64(True):
+        theta, keys, step, first, last = check(ESTIMATORS[name], Counted())
+
+        def scanned(state, key):
+            estimate, state = step(theta, state, key)
+            return state, estimate
+
+        _, stacked = jax.jit(lambda state: jax.lax.scan(scanned, state, keys))(first)
+    pairs = zip(*map(jax.tree.leaves, (stacked, last)), strict=True)
+    assert all(bool(jnp.allclose(s[-1], x, rtol=1e-6)) for s, x in pairs)
