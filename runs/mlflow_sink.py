@@ -22,7 +22,6 @@ from runs.mlflow_store import absolute_uri, fetch_rule
 
 __all__ = ["MlflowSink", "drain", "fetch_rule", "waiting"]
 
-LONGEST_PAUSE = 60.0
 AFTER_DEATH = "30"
 
 logger = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 class MlflowSink:
     """Drains the journal in `folder` into the store at `uri` until it is closed. Never raises, never blocks training.
 
-    While the store does not answer it warns once on standard error, waits 1, 2, 4 ... 60 seconds between attempts and
+    While the store does not answer it warns once on standard error, waits 1, 2, 4 ... seconds between attempts and
     goes on from where it was. If the training process dies, it sends what is there (for at most 30 s) and ends. What is
     left is sent by the next process that works on this run, or by `drain`.
 
@@ -39,12 +38,13 @@ class MlflowSink:
       folder: the run folder.
       uri: any MLflow tracking address; see `runs.mlflow_store.absolute_uri`.
       poll: seconds between looks at the journal.
+      longest_pause: seconds between attempts at most.
     """
 
-    def __init__(self, folder: Path, uri: str | None = None, poll: float = 1.0):
+    def __init__(self, folder: Path, uri: str | None = None, poll: float = 1.0, longest_pause: float = 60.0):
         self.folder = folder.absolute()
         self.uri = absolute_uri(uri)
-        command = [sys.executable, "-m", "runs.mlflow_sink", str(self.folder), self.uri, str(poll)]
+        command = [sys.executable, "-m", "runs.mlflow_sink", str(self.folder), self.uri, str(poll), str(longest_pause)]
         # A session of its own: Ctrl-C is for the training process, which then closes the sink in good order.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, text=True
@@ -73,7 +73,7 @@ class _End:
         self.closing.set()
 
 
-def _serve(folder: Path, uri: str, poll: float, end: _End) -> None:
+def _serve(folder: Path, uri: str, poll: float, longest_pause: float, end: _End) -> None:
     with contextlib.ExitStack() as held:
         drainer: Drainer | None = None
         failures = 0
@@ -88,7 +88,7 @@ def _serve(folder: Path, uri: str, poll: float, end: _End) -> None:
                 if failures == 0:
                     logger.warning("MLflow at %s fails (%s); the journal keeps everything", uri, brief(error))
                 failures += 1
-                pause = min(2.0 ** (failures - 1), LONGEST_PAUSE)
+                pause = min(2.0 ** (failures - 1), longest_pause)
             else:
                 if failures:
                     logger.warning("MLflow at %s answers again", uri)
@@ -102,4 +102,4 @@ if __name__ == "__main__":
     os.nice(10)  # training comes first
     warnings.simplefilter("ignore")  # of MLflow's dependencies; nobody asked for them
     logging.basicConfig(format="%(message)s")
-    _serve(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), _End())
+    _serve(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), _End())

@@ -1,7 +1,8 @@
 """Reaching an MLflow store without the ways in which that is known to go wrong.
 
-- Several processes that open a new SQLite store at once leave it broken for good: opening it is done under a lock.
-- An unreachable server holds a call for four minutes by default: timeouts and retries are set low.
+- A new SQLite store that several processes open at once, or whose making is cut short, is broken for good: it is made
+  under a lock and under another name.
+- An unreachable server holds a call for four minutes by default: it fails fast, and the caller tries again.
 - A relative address means something else in every working directory: addresses and artifact folders are absolute.
 - Loading a model through an MLflow flavour runs code from the model: rules are only ever downloaded as files.
 """
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
-ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
+REQUIRED = {
+    # The caller tries again, and looks first whether the attempt that seemed to fail had been carried out. A repetition
+    # inside the HTTP client would create a second run.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+PREFERRED = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -44,17 +49,28 @@ def absolute_uri(uri: str | None = None) -> str:
 
 def connect(uri: str) -> "MlflowClient":
     """Opens a store, creating or migrating a SQLite one; blocks until it answers or fails (up to about 20 s)."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(PREFERRED | dict(os.environ) | REQUIRED)
+    if not uri.startswith(SQLITE):
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    database = Path(uri.removeprefix(SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock", timeout=120):
+        if not database.exists():  # made elsewhere first: a store whose making was cut short cannot be opened again
+            half_made = database.with_name(f".{database.name}.new")
+            half_made.unlink(missing_ok=True)
+            _open(f"{SQLITE}{half_made}")
+            os.replace(half_made, database)
+        return _open(uri)
+
+
+def _open(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    if uri.startswith(SQLITE):
-        database = Path(uri.removeprefix(SQLITE))
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.lock", timeout=120):
-            client.search_experiments(max_results=1)
-            client.search_registered_models(max_results=1)
+    client.search_experiments(max_results=1)
+    client.search_registered_models(max_results=1)
     return client
 
 
