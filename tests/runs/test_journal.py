@@ -79,6 +79,7 @@ def test_nonfinite_values_are_counted_not_recorded_and_keep_their_identity(tmp_p
         with_infinity.start(**START)
         with_infinity.metrics(0, {"a": float("inf"), "b": float("nan"), "c": 1.0})
         with_infinity.metrics(1, {"a": 1.0, "b": 2.0, "c": 1.0})
+        with_infinity.metrics(1, {"a": float("nan"), "b": 2.0, "c": 1.0})
         with_infinity.close()
     _, first, second = events(tmp_path)
     assert first["values"] == {"c": 1.0, "sys/nonfinite": 2.0}

@@ -35,6 +35,7 @@ class Outer:
     clip: float | None = 1.0
     mode: Literal["mean", "sum"] = "mean"
     activation: Callable[[float], float] = math.tanh
+    note: str | int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,11 @@ def test_overrides_follow_the_instance_not_the_declared_protocol():
     )
     assert isinstance(changed.outer.estimator, Persistent)
     assert type(changed.outer.estimator.std) is float
+
+
+@pytest.mark.parametrize(("text", "value"), [("3", 3), ("none", None), ("three", "three")])
+def test_text_is_the_last_reading_of_a_union(text, value):
+    assert apply_overrides(Outer(), {"note": text}).note == value
 
 
 def test_no_overrides_change_nothing():
