@@ -45,6 +45,17 @@ class Terminal:
 
 
 @dataclass(frozen=True)
+class Inherited:
+    """θ acts at birth alone: s0 = θ, s' = s, L = s. The gradient is 1; windows without the birth see none of it."""
+
+    def start(self, theta, key):
+        return theta
+
+    def advance(self, theta, life, key):
+        return life, Segment(life, {})
+
+
+@dataclass(frozen=True)
 class LinearQuadratic:
     """LQ-20: s' = A s + B θ, L = ½ ‖s - ½‖², d = 4, P = 3. Constants of an independent computation are below."""
 
@@ -131,7 +142,8 @@ class Mixed:
     """A life and a theta of several dtypes, with weak types and a key inside, as careless problems have them."""
 
     def start(self, theta, key):
-        return {"s": theta["a"]["w"] * 0, "weak": 1.0, "key": key, "count": 0}
+        weak = jnp.where(jax.random.bernoulli(key), 1.0, 2.0)
+        return {"s": theta["a"]["w"] * 0, "weak": weak, "key": key, "count": 0}
 
     def advance(self, theta, life, key):
         s = 0.9 * life["s"] + theta["a"]["w"] + theta["b"].astype(jnp.float32)

@@ -171,8 +171,34 @@ def _in_microbatches(function: Callable, lives: tuple[PyTree, ...], microbatch: 
         return kept, jax.tree.map(lambda x: x[None], part)
     size = _size(lives)
     cut = jax.tree.map(lambda x: x.reshape(size // microbatch, microbatch, *x.shape[1:]), lives)
-    kept, parts = jax.lax.map(batch, cut)
+    kept, parts = _loop(jax.jit(batch), cut)
     return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), kept), parts
+
+
+def _loop(function: Callable, blocks: PyTree) -> Any:
+    """`lax.map` that compiles to the same turn, however many turns this device has.
+
+    A loop of one turn would be inlined and fused with its surroundings, and then round differently from the same turn
+    on a device that has more of them. So where lives are sharded, there is room for two turns at least, and the
+    compiler is not told that only one is taken.
+    """
+    if AXIS not in jax.sharding.get_abstract_mesh().axis_names:
+        return jax.lax.map(function, blocks)
+
+    def at(tree: PyTree, number: Int[Array, ""]) -> Any:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, number, keepdims=False), tree)
+
+    def turn(number: Int[Array, ""], results: PyTree) -> PyTree:
+        put = partial(jax.lax.dynamic_update_index_in_dim, index=number, axis=0)
+        return jax.tree.map(put, results, function(at(blocks, number)))
+
+    count = _size(blocks)
+    room = max(count, 2)
+    blocks = jax.tree.map(lambda x: jnp.concatenate([x] * (room // count)), blocks)
+    shapes = jax.eval_shape(function, at(blocks, jnp.int32(0)))
+    results = jax.tree.map(lambda x: jax.lax.empty((room, *x.shape), x.dtype), shapes)
+    turns = jnp.where(jax.lax.axis_index(AXIS) < 0, 0, count)
+    return jax.tree.map(lambda x: x[:count], jax.lax.fori_loop(0, turns, turn, results))
 
 
 def _ordered_sum(parts: Float[Array, "parts ..."]) -> Float[Array, "..."]:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import PRNGKeyArray
+import jax
+from jaxtyping import Array, PRNGKeyArray, UInt32
 
 from truncation.antithetic import Antithetic, Arm, Noise, Pair, gaussian
 from truncation.problem import Estimate, InnerProblem, Theta
@@ -10,13 +11,14 @@ from truncation.schedule import Schedule
 from truncation.shaping import Shaping, unshaped
 
 
-def _kept(theta: Theta, std: float, old: PRNGKeyArray, new: PRNGKeyArray) -> tuple[Arm, Arm]:
-    """A lifetime remembers the key of its noise; one that begins in the window takes the window's."""
-    before, after = gaussian(theta, std, old), gaussian(theta, std, new)
-    return Arm(before, before, old), Arm(after, after, new)
+def _kept(theta: Theta, std: float, old: UInt32[Array, "..."], new: PRNGKeyArray) -> tuple[Arm, Arm]:
+    """A lifetime remembers the key of its noise (as data); one that begins in the window takes the window's."""
+    before = gaussian(theta, std, jax.random.wrap_key_data(old, impl=jax.random.key_impl(new)))
+    after = gaussian(theta, std, new)
+    return Arm(before, before, old), Arm(after, after, jax.random.key_data(new))
 
 
-for_life = Noise(blank=lambda theta, key: key, draw=_kept)
+for_life = Noise(blank=lambda theta, key: jax.random.key_data(key), draw=_kept)
 
 
 @dataclass(frozen=True)

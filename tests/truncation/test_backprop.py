@@ -9,6 +9,7 @@ from tests.oracles import (
     LQ_TRUNCATED,
     Chain,
     Influence,
+    Inherited,
     LinearQuadratic,
     Ramp,
     consecutive,
@@ -56,7 +57,15 @@ def test_windows_that_do_not_divide_the_horizon_lose_what_theory_says():
     np.testing.assert_allclose(gradient, np.mean(credited), atol=1e-12)
 
 
-@pytest.mark.parametrize("window", [1, 2, 7, 12, 13, 16])
+@pytest.mark.parametrize(("horizon", "window"), [(12, 12), (12, 3), (7, 3)])
+def test_a_birth_is_differentiated_within_its_window(horizon, window):
+    estimator = TruncatedBackprop(horizon, window, lives=1, stagger=False)
+    gradient = mean_gradient(estimator, Inherited(), jnp.array(0.3), jax.random.key(1), estimates=horizon)
+    seen = [t % horizon <= t % window for t in range(horizon * window)]
+    np.testing.assert_allclose(gradient, np.mean(seen), atol=1e-12)
+
+
+@pytest.mark.parametrize("window", [1, 7, 13, 16])
 def test_remat_changes_no_gradient(window):
     theta, problem = jnp.array(0.7), Chain(width=5)
     plain, remat = (

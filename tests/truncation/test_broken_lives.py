@@ -72,6 +72,16 @@ def test_broken_lives_are_reborn_and_if_all_are_broken_the_estimate_says_so(esti
         assert np.isnan(result.loss)  # there is no mean, and a zero would look like a success
 
 
+@pytest.mark.parametrize("kind", [TruncatedBackprop, PersistentES])
+def test_a_broken_life_is_due_at_once(kind):
+    estimator = kind(8, 2, 64, *[0.5] * (kind is PersistentES), stagger=False)
+    state = estimator.init(Fragile(hard), THETA, jax.random.key(5))
+    result, state = estimator.estimate(Fragile(hard), THETA, state, jax.random.key(6))
+    age = state.age if kind is TruncatedBackprop else state.lived.age
+    np.testing.assert_allclose(np.mean(np.asarray(age) == 8), result.metrics["dead"], rtol=1e-6)
+    assert np.mean(np.asarray(age) == 2) == np.mean(np.asarray(age) != 8)
+
+
 def test_a_life_with_a_broken_gradient_but_a_finite_loss_is_masked():
     class Root(Fragile):
         def advance(self, theta, life, key):

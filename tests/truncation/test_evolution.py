@@ -11,6 +11,7 @@ from tests.oracles import (
     LQ_TRUNCATED,
     LQ_VARIANCE,
     Influence,
+    Inherited,
     LinearQuadratic,
     Ramp,
     Terminal,
@@ -83,6 +84,22 @@ def test_truncated_es_has_exactly_the_bias_of_truncated_backprop(window):
     assert np.linalg.norm(gradient - LQ_GRADIENT) > 20 * error
 
 
+@pytest.mark.parametrize(
+    ("estimator", "truth"),
+    [
+        (FullES(6, 200, 0.5), 1.0),
+        (TruncatedES(6, 2, 200, 0.5, stagger=False), 2 / 6),
+        (PersistentES(6, 2, 200, 0.5, stagger=False), 1.0),
+        (PersistentES(7, 3, 200, 0.5, stagger=False), 1.0),
+        (NoiseReuseES(7, 3, 200, 0.5, stagger=False), 1.0),
+    ],
+)
+def test_a_birth_is_perturbed_with_the_noise_it_is_credited_to(estimator, truth):
+    samples = replicate(estimator, Inherited(), jnp.array(0.3), jax.random.key(13), estimator.horizon, 100)
+    assert_mean(samples, truth)
+    assert samples.std(ddof=1) / np.sqrt(100) < 0.05
+
+
 def test_truncated_es_carries_the_life_under_theta_itself():
     theta = jnp.array(0.3)
     _, last, _ = consecutive(TruncatedES(8, 2, 10, 0.5), Ramp(spread=1.0), theta, jax.random.key(7), 3)
@@ -123,7 +140,10 @@ def test_burn_in_lives_with_the_noise_of_the_estimator(horizon, window):
     np.testing.assert_allclose((level[:, 0] - level[:, 1])[old] / 2, window * pairs.trace[old], atol=1e-12)
 
     pairs = NoiseReuseES(horizon, window, 16, 0.5).init(problem, theta, key)
-    level, noise = pairs.lived.life["level"], jax.vmap(lambda key: gaussian(theta, 0.5, key))(pairs.trace)
+    level, noise = (
+        pairs.lived.life["level"],
+        jax.vmap(lambda data: gaussian(theta, 0.5, jax.random.wrap_key_data(data)))(pairs.trace),
+    )
     np.testing.assert_allclose((level[:, 0] - level[:, 1])[old] / 2, (pairs.lived.age * noise)[old], atol=1e-12)
 
 
@@ -144,11 +164,27 @@ def test_antithetic_partners_share_all_randomness(estimator):
     np.testing.assert_allclose(loud, quiet, rtol=1e-9)
 
 
-def test_different_lives_share_no_randomness():
-    estimate = jax.jit(
-        lambda: FullES(4, 2000, 1e-9).estimate(Ramp(noise=1.0), jnp.array(0.0), None, jax.random.key(12))[0]
-    )()
-    assert 0.1 < abs(float(estimate.loss)) * np.sqrt(1000 * 4) < 4  # a mean of 4000 independent draws, not of 4
+def test_different_lives_and_segments_share_no_randomness():
+    def loss(key):
+        return FullES(4, 8, 1e-9).estimate(Ramp(noise=1.0), jnp.array(0.0), None, key)[0].loss
+
+    # The mean over 4 pairs and 4 segments of a standard normal each (partners share theirs).
+    n = 4000
+    losses = jax.jit(jax.vmap(loss))(jax.random.split(jax.random.key(12), n))
+    np.testing.assert_allclose(np.var(losses), 1 / 16, rtol=4 * np.sqrt(2 / n))
+
+
+def test_noise_reuse_draws_its_noise_at_births_only():
+    for horizon, window, births in [(6, 2, [0, 3, 6]), (7, 3, [0, 2, 4, 7])]:
+        settings = NoiseReuseES(horizon, window, 4, 0.5, stagger=False)
+        estimate = jax.jit(lambda state, key, s=settings: s.estimate(Ramp(), jnp.array(0.3), state, key)[1])
+        state = settings.init(Ramp(), jnp.array(0.3), jax.random.key(9))
+        changed = []
+        for number in range(8):
+            before, state = state.trace, estimate(state, jax.random.key(number))
+            if np.all(np.any(before != state.trace, axis=1)):
+                changed.append(number)
+        assert changed == births
 
 
 @pytest.mark.parametrize("estimator", [PersistentES, NoiseReuseES])
