@@ -1,0 +1,68 @@
+"""Everything an agent does: tasks, networks, returns, optimizers, lifetimes, and the rules they follow."""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+# XLA's CPU client sizes its thread pool by the number of cores, and on two cores our programs (nested loops around
+# LAPACK and parallel kernels) can wait for each other in it for ever: seen in about half of the runs of a meta-gradient
+# on jaxlib 0.10.2. The client reads NPROC when the first device is touched, so this is early enough, and only a
+# default.
+os.environ.setdefault("NPROC", "16")
+
+if TYPE_CHECKING:
+    from learned_rl.lifetime import Lifetime
+    from learned_rl.networks import Network
+    from learned_rl.rule_file import LoadedRule, RuleRefused, load_rule, save_rule, verify_rule
+    from learned_rl.rules.actor_critic import ActorCritic
+    from learned_rl.rules.drift import Drift
+    from learned_rl.rules.lpg import LPG
+    from learned_rl.rules.none import NoLearning
+    from learned_rl.rules.schedule import Schedule
+    from learned_rl.types import Rollout, Rule
+
+_HOME = {
+    "ActorCritic": "learned_rl.rules.actor_critic",
+    "Drift": "learned_rl.rules.drift",
+    "LPG": "learned_rl.rules.lpg",
+    "Lifetime": "learned_rl.lifetime",
+    "LoadedRule": "learned_rl.rule_file",
+    "Network": "learned_rl.networks",
+    "NoLearning": "learned_rl.rules.none",
+    "Rollout": "learned_rl.types",
+    "Rule": "learned_rl.types",
+    "RuleRefused": "learned_rl.rule_file",
+    "Schedule": "learned_rl.rules.schedule",
+    "load_rule": "learned_rl.rule_file",
+    "save_rule": "learned_rl.rule_file",
+    "verify_rule": "learned_rl.rule_file",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when they are first used: importing jax takes seconds, and a help text does not need it."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+__all__ = [
+    "LPG",
+    "ActorCritic",
+    "Drift",
+    "Lifetime",
+    "LoadedRule",
+    "Network",
+    "NoLearning",
+    "Rollout",
+    "Rule",
+    "RuleRefused",
+    "Schedule",
+    "load_rule",
+    "save_rule",
+    "verify_rule",
+]

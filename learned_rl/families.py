@@ -15,9 +15,7 @@ def fixed(env_id: str, **options: Any) -> GymnaxFamily:
 
 def _cartpole_masses(params: Any) -> Any:
     # gymnax stores both products beside their factors and does not recompute them.
-    return params.replace(
-        total_mass=params.masscart + params.masspole, polemass_length=params.masspole * params.length
-    )
+    return params.replace(total_mass=params.masscart + params.masspole, polemass_length=params.masspole * params.length)
 
 
 def cartpole(low: float = 0.5, high: float = 2.0) -> GymnaxFamily:

@@ -7,8 +7,8 @@ them fixed for a life, so those named `hidden` are drawn with the task and put b
 Auto-reset is done here and not by `Environment.step`, for that reason. Termination and time limit stay apart: where an
 environment raises both flags (DeepSea always does) the episode terminated.
 
-25 of gymnax 1.0.1's 26 environments step under `jit` and `vmap`; `MNISTBandit-bsuite` downloads its data when built, so it
-is refused here. Seaquest-MinAtar is 30 to 100 times slower than its siblings on a CPU; it works.
+25 of gymnax 1.0.1's 26 environments step under `jit` and `vmap`; `MNISTBandit-bsuite` downloads its data when built, so
+it is refused here. Seaquest-MinAtar is 30 to 100 times slower than its siblings on a CPU; it works.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A lifetime: one agent, one task, one rule, from birth to a fixed number of updates. Written for one; nothing is batched."""
+"""A lifetime: one agent, one task, one rule, from birth to a fixed number of updates. Written for one."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -86,14 +86,16 @@ class Lifetime:
         params, rule_state, metrics = self.rule.update(
             theta, agent.params, agent.rule_state, rollout, self.policy, key_update
         )
-        return agent._replace(
-            streams=streams, params=params, rule_state=rule_state, updates=agent.updates + 1
-        ), rollout, metrics
+        return (
+            agent._replace(streams=streams, params=params, rule_state=rule_state, updates=agent.updates + 1),
+            rollout,
+            metrics,
+        )
 
 
 def mean_return(streams: Streams) -> Float[Array, ""]:
-    """Mean over streams of the return of the last episode that ended (of the one under way, before the first has).
+    """Mean over streams of the return of the last episode that ended; before the first has, of the one under way.
 
-    Defined at every moment of a life, whatever the episodes' length, unlike the mean over episodes that end in a window.
+    Defined at every moment of a life, whatever the length of episodes; a mean over those that end in a window is not.
     """
     return jnp.mean(streams.episode_return)

@@ -15,12 +15,12 @@ from learned_rl.types import Actions, Discrete, Heads, Memory, Outputs, Params, 
 
 @dataclass(frozen=True)
 class MLP:
-    """Flattens the observation and applies `hidden` layers with `activation`; orthogonal initialisation (gain sqrt 2)."""
+    """Flattens the observation, then `hidden` layers with `activation`; orthogonal initialisation (gain sqrt 2)."""
 
     hidden: tuple[int, ...] = (64, 64)
     activation: Callable = nn.tanh
 
-    def __call__(self, x: Float[Array, "... *obs"], obs_rank: int, name: str) -> Float[Array, "... features"]:
+    def __call__(self, x: Float[Array, "..."], obs_rank: int, name: str) -> Float[Array, "... features"]:
         x = x.reshape((*x.shape[: x.ndim - obs_rank], -1))
         for i, width in enumerate(self.hidden):
             x = self.activation(nn.Dense(width, kernel_init=nn.initializers.orthogonal(2**0.5), name=f"{name}_{i}")(x))
@@ -35,7 +35,7 @@ class CNN:
     hidden: tuple[int, ...] = (64,)
     activation: Callable = nn.relu
 
-    def __call__(self, x: Float[Array, "... *obs"], obs_rank: int, name: str) -> Float[Array, "... features"]:
+    def __call__(self, x: Float[Array, "..."], obs_rank: int, name: str) -> Float[Array, "... features"]:
         if obs_rank not in (2, 3):
             raise ValueError(f"a CNN needs observations [H, W] or [H, W, C], not of rank {obs_rank}; use an MLP")
         x = x if obs_rank == 3 else x[..., None]
@@ -53,7 +53,7 @@ class _Agent(nn.Module):
     heads: Heads
 
     @nn.compact
-    def __call__(self, memory: Memory, obs: Float[Array, "... *obs"]) -> tuple[Memory, Outputs]:
+    def __call__(self, memory: Memory, obs: Float[Array, "..."]) -> tuple[Memory, Outputs]:
         features = self.settings.body(obs, self.obs_rank, "body")
         if self.settings.memory:
             memory, features = nn.GRUCell(self.settings.memory, name="memory")(memory, features)
@@ -137,7 +137,7 @@ class Network:
     Attributes:
       body: `MLP` or `CNN`.
       memory: width of a GRU after the body; 0 for none.
-      separate: whether the rule's heads (the value, say) get a body of their own. Not with a memory: every head reads it.
+      separate: whether the rule's heads (the value, say) get a body of their own. Not with a memory: all read it.
     """
 
     body: MLP | CNN = MLP()

@@ -45,7 +45,7 @@ class Sgd:
 
 
 class AdamState(NamedTuple):
-    count: Int[Array, ""]
+    updates: Int[Array, ""]  # not `count`: that is a method of every tuple
     first: Params
     second: Params
 
@@ -65,9 +65,11 @@ class Adam:
 
     def update(self, gradient, state, params, learning_rate):
         gradient = clip_by_global_norm(gradient, self.max_norm)
-        count = state.count + 1
+        count = state.updates + 1
         first = jax.tree.map(lambda m, g: self.b1 * m + (1 - self.b1) * g, state.first, gradient)
-        second = jax.tree.map(lambda v, g: self.b2 * v + (1 - self.b2) * jax.lax.stop_gradient(g) ** 2, state.second, gradient)
+        second = jax.tree.map(
+            lambda v, g: self.b2 * v + (1 - self.b2) * jax.lax.stop_gradient(g) ** 2, state.second, gradient
+        )
         bias1, bias2 = 1 - self.b1**count, 1 - self.b2**count
 
         def step(p, m, v):
@@ -77,7 +79,7 @@ class Adam:
 
 
 def clip_by_global_norm(gradient: Params, max_norm: float) -> Params:
-    """Scales to `max_norm` where the norm exceeds it; 0 leaves the gradient alone. The factor carries no meta-gradient."""
+    """Scales to `max_norm` where the norm exceeds it; 0 leaves it alone. The factor carries no meta-gradient."""
     if not max_norm:
         return gradient
     square = sum(jnp.sum(jax.lax.stop_gradient(g) ** 2) for g in jax.tree.leaves(gradient))

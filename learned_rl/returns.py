@@ -1,10 +1,10 @@
 """Returns and advantages on one stream of experience: every argument is `[T]`; `jax.vmap` over streams.
 
-rlax has these, but it pulls in a nightly TensorFlow Probability, and it folds a time limit into the discount. Here an
-episode may end without terminating: `last` cuts the trace, and only `discount = 0` zeroes the bootstrap.
+rlax has these, but it pulls in a nightly TensorFlow Probability, and it folds a time limit into the discount. Here
+an episode may end without terminating: `last` cuts the trace, and only `discount = 0` zeroes the bootstrap.
 
-Conventions: `value[t]` is V(s_t); `next_value[t]` is V of what step t led to, before any reset, so that it is right also
-where `last[t]`. `discount` is the task's 0/1, `gamma` the agent's.
+Conventions: `value[t]` is V(s_t); `next_value[t]` is V of what step t led to, before any reset, so that it is right
+also where `last[t]`. `discount` is the task's 0/1, `gamma` the agent's.
 """
 
 from typing import NamedTuple

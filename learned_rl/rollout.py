@@ -45,8 +45,8 @@ def collect(
 ) -> tuple[Streams, Rollout]:
     """Acts for one step per key in `keys [T]`.
 
-    Only `behaviour_log_prob` is differentiable in `params`: what was sampled, and everything the environment made of it,
-    is data. (A real action would otherwise carry a reparametrised gradient into the environment.)
+    Only `behaviour_log_prob` is differentiable in `params`: what was sampled, and all the environment made of it, is
+    data. (A real action would otherwise carry a reparametrised gradient into the environment.)
     """
 
     def step(streams: Streams, key: PRNGKeyArray):
@@ -67,7 +67,15 @@ def collect(
             episode_return=jnp.where(episodes > 0, ended, running),
             episodes=episodes,
         )
-        record = (streams.obs, action, out.reward, out.discount, out.last, out.next_obs, outputs.policy.log_prob(action))
+        record = (
+            streams.obs,
+            action,
+            out.reward,
+            out.discount,
+            out.last,
+            out.next_obs,
+            outputs.policy.log_prob(action),
+        )
         return following, record
 
     cleared = jax.tree.map(lambda m: jnp.where(streams.last[:, None], 0.0, m), streams.memory)

@@ -1,8 +1,8 @@
 """The nouns of an agent's life, with their shapes.
 
-Time leads: a rollout is `[T, B, ...]`, `T` consecutive steps of `B` streams that one agent acts in. Functions on returns
-are written for one stream `[T]`. Polarity is in the name: `discount` is 0 where the task *terminated*, `last` is true
-where the episode ended for whichever reason, a time limit included.
+Time leads: a rollout is `[T, B, ...]`, `T` consecutive steps of `B` streams that one agent acts in. Functions on
+returns are written for one stream `[T]`. Polarity is in the name: `discount` is 0 where the task *terminated*, `last`
+is true where the episode ended for whichever reason, a time limit included.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,130 @@
+"""Settings of rules as JSON values, and back, through a closed list.
+
+A settings object becomes `{"id": ..., field: value, ...}`. The id is looked up in `CLOSED_LIST` and nowhere else: no
+name in a file is ever imported or called. What may stand in a field is decided by the class, not by the file.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from learned_rl.optimizers import Adam, Sgd
+from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.coefficients import Coefficients
+from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDrift
+from learned_rl.rules.lpg import LPG
+from learned_rl.rules.none import NoLearning
+from learned_rl.rules.schedule import Schedule
+
+# By role: where a field's default is of one role, any other of that role may stand in it. A new rule is a new line.
+CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
+    "rule": {
+        "actor_critic": ActorCritic,
+        "drift": Drift,
+        "lpg": LPG,
+        "no_learning": NoLearning,
+        "schedule": Schedule,
+    },
+    "optimizer": {"adam": Adam, "sgd": Sgd},
+    "drift": {"clip_drift": ClipDrift, "discovered_drift": DiscoveredDrift, "learned_drift": LearnedDrift},
+    "coefficients": {"coefficients": Coefficients},
+}
+_ID: dict[type, tuple[str, str]] = {
+    kind: (role, name) for role, kinds in CLOSED_LIST.items() for name, kind in kinds.items()
+}
+
+
+class RuleRefused(ValueError):
+    """A rule file is damaged, from a newer version, or not what it claims to be. The message says which and where."""
+
+
+def encode(settings: Any) -> dict[str, Any]:
+    """A settings object as JSON values.
+
+    Raises:
+      ValueError: it is not of the closed list, or a field holds something else than settings, numbers and words.
+    """
+    if type(settings) not in _ID:
+        raise ValueError(f"{type(settings).__name__} is not of the closed list of rule_settings.py; add it there")
+    fields = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    return {"id": _ID[type(settings)][1]} | {k: _encode_value(v, k) for k, v in fields.items()}
+
+
+def _encode_value(value: Any, field: str) -> Any:
+    if dataclasses.is_dataclass(value):
+        return encode(value)
+    if isinstance(value, tuple):
+        return [_encode_value(v, field) for v in value]
+    if type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
+        return value
+    raise ValueError(f"{field} = {value!r} cannot be written: settings are finite numbers, words, tuples of these")
+
+
+def decode(value: Any) -> Any:
+    """The rule whose settings `encode` wrote.
+
+    Raises:
+      RuleRefused: an unknown id or field (with the nearest known), a missing field, or a value that does not fit.
+    """
+    return _decode(value, CLOSED_LIST["rule"], "rule")
+
+
+def _decode(value: Any, allowed: Mapping[str, type], where: str) -> Any:
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        raise RuleRefused(f'{where}: expected {{"id": ..., ...}} with an id of {sorted(allowed)}')
+    kind = allowed.get(value["id"])
+    if kind is None:
+        raise RuleRefused(f"{where}.id: {nearest(value['id'], allowed)}")
+    defaults = kind()
+    fields = {f.name for f in dataclasses.fields(kind)}
+    same_names(set(value) - {"id"}, fields, where)
+    arguments = {}
+    for name in fields:
+        arguments[name] = _decode_field(value[name], getattr(defaults, name), _concrete(kind, name), f"{where}.{name}")
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise RuleRefused(f"{where}: {error}") from error
+
+
+def _decode_field(value: Any, default: Any, concrete: Mapping[str, type], where: str) -> Any:
+    """A value for a field, of the kind of the field's default."""
+    if type(default) in _ID:
+        return _decode(value, concrete or CLOSED_LIST[_ID[type(default)][0]], where)
+    if isinstance(default, tuple):
+        # Every tuple of settings is a tuple of words so far (and the empty one of anything is a tuple of nothing).
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise RuleRefused(f"{where}: expected a list of words, found {value!r:.60}")
+        return tuple(value)
+    if type(default) is float and type(value) is int and abs(value) < 2**53:
+        value = float(value)
+    if type(value) is not type(default):
+        raise RuleRefused(f"{where}: expected {type(default).__name__}, found {value!r:.60}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RuleRefused(f"{where}: not a finite number")
+    return value
+
+
+def _concrete(kind: type, field: str) -> dict[str, type]:
+    """The classes that a field's annotation names one by one (`ClipDrift | DiscoveredDrift`); empty for a protocol."""
+    hint = typing.get_type_hints(kind)[field]
+    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else ()
+    return {_ID[m][1]: m for m in members if m in _ID}
+
+
+def same_names(found: set[str], expected: set[str], where: str) -> None:
+    """Refuses unless both sets are equal, and says what is missing or what an unknown name may have meant."""
+    for name in sorted(found - expected):
+        raise RuleRefused(f"{where}: {nearest(name, expected)}")
+    if missing := sorted(expected - found):
+        raise RuleRefused(f"{where}: {', '.join(missing)} missing")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`unknown 'x'; nearest: ...`, for a message. Names from a file are cut short and escaped."""
+    close = difflib.get_close_matches(name[:100], list(known), n=3, cutoff=0.5)
+    return f"unknown {name[:60]!r}; nearest: {', '.join(close) or 'none'} (known: {', '.join(sorted(known))[:400]})"

@@ -1,0 +1,202 @@
+"""Mirror learning with a drift: PPO, DPO and Learned Policy Optimisation are one rule with different drifts.
+
+Lu et al. 2022 ("Discovered Policy Optimisation", eq. 3) write a policy update as the maximisation of
+
+    E[ r A - f(r, A) ],      r = pi(a|s) / mu(a|s)
+
+with a drift f >= 0, f = 0 and df/dr = 0 at r = 1. PPO's clip is such a drift, DPO is a closed form that was read off a
+learned one, and LPO's is a network. Here f is a field.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from learned_rl.losses import gae, normalised
+from learned_rl.optimizers import Adam, InnerOptimizer
+from learned_rl.rules.coefficients import Coefficients
+from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, RuleState, Theta
+
+Numbers = Float[Array, "..."]
+
+
+class DriftFunction(Protocol):
+    """f(r, A), elementwise. Takes log r: at r = 1 it is exact, and it is what the data give."""
+
+    def init(self, key: PRNGKeyArray) -> Theta: ...
+
+    def __call__(self, theta: Theta, log_ratio: Numbers, advantage: Numbers, clip: Any) -> Numbers: ...
+
+
+@dataclass(frozen=True)
+class ClipDrift:
+    """PPO's: f = relu((r - clip(r, 1 - eps, 1 + eps)) A), so that r A - f = min(r A, clip(r) A) exactly."""
+
+    def init(self, key: PRNGKeyArray) -> tuple[()]:
+        return ()
+
+    def __call__(self, theta, log_ratio, advantage, clip):
+        ratio = jnp.exp(log_ratio)
+        return nn.relu((ratio - jnp.clip(ratio, 1 - clip, 1 + clip)) * advantage)
+
+
+@dataclass(frozen=True)
+class DiscoveredDrift:
+    """DPO's (Lu et al. 2022, eq. 7), with its published constants.
+
+    f = relu((r - 1) A - alpha tanh((r - 1) A / alpha))  for A >= 0
+    f = relu(log(r) A - beta tanh(log(r) A / beta))      for A < 0
+    """
+
+    alpha: float = 2.0
+    beta: float = 0.6
+
+    def init(self, key: PRNGKeyArray) -> tuple[()]:
+        return ()
+
+    def __call__(self, theta, log_ratio, advantage, clip):
+        up, down = (jnp.exp(log_ratio) - 1) * advantage, log_ratio * advantage
+        positive = nn.relu(up - self.alpha * jnp.tanh(up / self.alpha))
+        negative = nn.relu(down - self.beta * jnp.tanh(down / self.beta))
+        return jnp.where(advantage >= 0, positive, negative)
+
+
+@dataclass(frozen=True)
+class LearnedDrift:
+    """LPO's: f = relu(base + N_theta(x) - 1e-4), x = [log r, (log r)^2, 1 - r, (1 - r)^2] times (1, A).
+
+    N has one tanh layer and no biases (the published code's architecture), so N = 0 at r = 1 and the drift
+    conditions hold for every theta: the 1e-4 keeps f = 0 in a neighbourhood. It starts from a zero output layer:
+    untrained, it *is* `base` but for that 1e-4 (the paper starts from small random weights).
+    """
+
+    hidden: int = 128
+    base: ClipDrift | DiscoveredDrift = ClipDrift()
+
+    def init(self, key: PRNGKeyArray) -> Theta:
+        inward = nn.initializers.lecun_normal()(key, (8, self.hidden))
+        return {"inward": inward, "outward": jnp.zeros((self.hidden,))}
+
+    def __call__(self, theta, log_ratio, advantage, clip):
+        ratio = jnp.exp(log_ratio)
+        x = jnp.stack([log_ratio, log_ratio**2, 1 - ratio, (1 - ratio) ** 2], axis=-1)
+        x = jnp.concatenate([x, x * advantage[..., None]], axis=-1)
+        learned = jnp.tanh(x @ theta["inward"]) @ theta["outward"]
+        return nn.relu(self.base((), log_ratio, advantage, clip) + learned - 1e-4)
+
+
+class Batch(NamedTuple):
+    """A rollout with the targets it was given before the first epoch; every field `[T, B, ...]`."""
+
+    rollout: Rollout
+    advantage: Float[Array, "T B"]
+    target: Float[Array, "T B"]
+    value: Float[Array, "T B"]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """`epochs` passes over a rollout in `minibatches` shuffled parts, maximising r A - f(r, A).
+
+    `Drift()` is PPO (Schulman et al. 2017) with the details of its reference code: advantages normalised per minibatch,
+    clipped value loss, Adam with eps 1e-5, gradient norm 0.5, and the learning rate annealed to zero over a lifetime if
+    `anneal`. Built in as `ppo` and `dpo`; `drift` is the learned one.
+
+    Raises:
+      ValueError: `minibatches` does not divide what there is to share out (steps x streams; streams with a memory).
+    """
+
+    drift: DriftFunction = ClipDrift()
+    coefficients: Coefficients = Coefficients()
+    optimizer: InnerOptimizer = Adam()
+    epochs: int = 4
+    minibatches: int = 4
+    anneal: bool = False
+    heads = Heads(flat={"value": 1})
+
+    def init(self, key: PRNGKeyArray) -> Theta:
+        return self.drift.init(key)
+
+    def birth(self, theta: Theta, policy: Policy, key: PRNGKeyArray) -> tuple[Params, RuleState]:
+        params = policy.init(key)
+        return params, self.optimizer.init(params)
+
+    def update(
+        self, theta: Theta, params: Params, state: RuleState, rollout: Rollout, policy: Policy, key: PRNGKeyArray
+    ) -> tuple[Params, RuleState, Metrics]:
+        return self.update_with(self.coefficients, theta, params, state, rollout, policy, key)
+
+    def update_with(
+        self,
+        coefficients: Coefficients,
+        theta: Theta,
+        params: Params,
+        state: RuleState,
+        rollout: Rollout,
+        policy: Policy,
+        key: PRNGKeyArray,
+    ) -> tuple[Params, RuleState, Metrics]:
+        # Like the rewards, the probabilities that acted are data here.
+        rollout = rollout._replace(behaviour_log_prob=jax.lax.stop_gradient(rollout.behaviour_log_prob))
+        learning_rate = coefficients.learning_rate * (1.0 - self.anneal * jnp.asarray(rollout.progress))
+        batch = self._prepare(coefficients, params, rollout, policy)
+
+        def minibatch(carry, part: Batch):
+            params, state = carry
+            gradient, metrics = jax.grad(self._loss, has_aux=True)(params, theta, coefficients, part, policy)
+            return self.optimizer.update(gradient, state, params, learning_rate), metrics
+
+        def epoch(carry, key):
+            return jax.lax.scan(minibatch, carry, shuffled_parts(batch, self.minibatches, key))
+
+        (params, state), metrics = jax.lax.scan(epoch, (params, state), jax.random.split(key, self.epochs))
+        return params, state, jax.tree.map(jnp.mean, metrics)
+
+    def _prepare(self, c: Coefficients, params: Params, rollout: Rollout, policy: Policy) -> Batch:
+        value = policy.unroll(params, rollout).flat["value"][..., 0]
+        next_value = policy.unroll_next(params, rollout).flat["value"][..., 0]
+        advantage, target = gae(rollout, value, next_value, c.discount, c.trace)
+        return Batch(rollout, advantage, target, value)
+
+    def _loss(
+        self, params: Params, theta: Theta, c: Coefficients, batch: Batch, policy: Policy
+    ) -> tuple[Float[Array, ""], Metrics]:
+        outputs = policy.unroll(params, batch.rollout)
+        log_ratio = outputs.policy.log_prob(batch.rollout.action) - batch.rollout.behaviour_log_prob
+        advantage = normalised(batch.advantage)
+        gain = jnp.exp(log_ratio) * advantage - self.drift(theta, log_ratio, advantage, c.clip)
+        value = outputs.flat["value"][..., 0]
+        near = batch.value + jnp.clip(value - batch.value, -c.clip, c.clip)
+        value_loss = 0.5 * jnp.mean(jnp.maximum((value - batch.target) ** 2, (near - batch.target) ** 2))
+        entropy = jnp.mean(outputs.policy.entropy())
+        kl = jnp.mean(jnp.expm1(log_ratio) - log_ratio)
+        total = -jnp.mean(gain) + c.value_cost * value_loss - c.entropy * entropy
+        return total, {"entropy": entropy, "value_loss": value_loss, "kl": kl}
+
+
+def shuffled_parts(batch: Batch, count: int, key: PRNGKeyArray) -> Batch:
+    """Splits into `count` random parts along a new leading axis: over streams where a memory ties a stream's steps
+    together, over single steps otherwise."""
+    memory = batch.rollout.memory
+    flat = batch._replace(rollout=batch.rollout._replace(memory=(), progress=()))
+    if not jax.tree.leaves(memory):
+        flat = jax.tree.map(lambda x: x.reshape((1, -1, *x.shape[2:])), flat)
+    size = flat.advantage.shape[1]
+    if size % count:
+        raise ValueError(
+            f"minibatches={count} does not divide {size}, the samples (with a memory: streams) of an update"
+        )
+    order = jax.random.permutation(key, size)
+
+    def part(x: Array, axis: int) -> Array:
+        x = jnp.take(x, order, axis=axis)
+        return jnp.moveaxis(x.reshape((*x.shape[:axis], count, -1, *x.shape[axis + 1 :])), axis, 0)
+
+    parts = jax.tree.map(lambda x: part(x, 1), flat)
+    progress = jnp.broadcast_to(jnp.asarray(batch.rollout.progress), (count,))
+    memory = jax.tree.map(lambda x: part(x, 0), memory)
+    return parts._replace(rollout=parts.rollout._replace(memory=memory, progress=progress))

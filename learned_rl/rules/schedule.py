@@ -1,0 +1,120 @@
+"""Learned schedules: a rule's coefficients as functions of how the lifetime is going."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.coefficients import Coefficients, Schedulable
+from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, RuleState, Theta
+
+LEARNABLE = ("learning_rate", "discount", "trace", "entropy", "clip")
+# Ranges: discount and trace move on the scale of their horizon 1 / (1 - x), the others on their own logarithm.
+_HORIZONS = ("discount", "trace")
+
+
+class Statistics(NamedTuple):
+    """What a schedule sees, beside progress; each of order one, none in units of reward."""
+
+    base: RuleState
+    entropy: Float[Array, ""]
+    kl: Float[Array, ""]
+    improvement: Float[Array, ""]
+    fast_reward: Float[Array, ""]
+    slow_reward: Float[Array, ""]
+    reward_scale: Float[Array, ""]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Combinator: feeds `base` coefficients c(progress, statistics), anything from a constant to a feedback law.
+
+        u = W2 tanh(W1 x + b1) + b2,   x = (progress, progress^2, entropy, KL of the last update, improvement of reward)
+        rate-like c:     c = c_base exp(u)
+        horizon-like c:  1 - c = (1 - c_base) exp(-u)
+
+    with u clipped to +-`reach`. It starts as exactly `base` (zero output layer), so that what is gained is learned.
+    `learned` names the coefficients that move. theta = {"schedule": ..., "base": the base rule's own}.
+
+    Raises:
+      ValueError: `learned` names something that is not a coefficient, or `base` has none.
+    """
+
+    base: Schedulable = ActorCritic()
+    hidden: int = 8
+    learned: tuple[str, ...] = LEARNABLE
+    reach: float = 4.0
+
+    def __post_init__(self):
+        if not isinstance(getattr(self.base, "coefficients", None), Coefficients):
+            raise ValueError(f"base: a {type(self.base).__name__} has no coefficients that could be scheduled")
+        for name in self.learned:
+            if name not in LEARNABLE:
+                raise ValueError(f"learned: {name!r} is not a coefficient that can be learned; allowed: {LEARNABLE}")
+
+    @property
+    def heads(self) -> Heads:
+        return self.base.heads
+
+    def init(self, key: PRNGKeyArray) -> Theta:
+        key_schedule, key_base = jax.random.split(key)
+        schedule = {
+            "inward": jax.nn.initializers.lecun_normal()(key_schedule, (5, self.hidden)),
+            "bias": jnp.zeros(self.hidden),
+            "outward": jnp.zeros((self.hidden, len(self.learned))),
+            "offset": jnp.zeros(len(self.learned)),
+        }
+        return {"schedule": schedule, "base": self.base.init(key_base)}
+
+    def birth(self, theta: Theta, policy: Policy, key: PRNGKeyArray) -> tuple[Params, RuleState]:
+        params, base = self.base.birth(theta["base"], policy, key)
+        zero = jnp.zeros(())
+        return params, Statistics(base, zero, zero, zero, zero, zero, jnp.asarray(1e-4, jnp.float32))
+
+    def coefficients_at(self, theta: Theta, progress: Float[Array, ""], state: Statistics) -> Coefficients:
+        """The schedule itself: what `base` is told at this moment of a life."""
+        x = jnp.stack([progress, progress**2, state.entropy, state.kl, state.improvement])
+        net = theta["schedule"]
+        u = jnp.tanh(x @ net["inward"] + net["bias"]) @ net["outward"] + net["offset"]
+        u = self.reach * jnp.tanh(u / self.reach)
+        start = self.base.coefficients
+        moved = {}
+        for name, u_i in zip(self.learned, u, strict=True):
+            c = getattr(start, name)
+            moved[name] = 1 - (1 - c) * jnp.exp(-u_i) if name in _HORIZONS else c * jnp.exp(u_i)
+        # exp(-u) may exceed 1 / (1 - c): a discount is never negative.
+        moved |= {name: jnp.clip(moved[name], 0.0, 1.0) for name in _HORIZONS if name in moved}
+        return replace(start, **moved)
+
+    def update(
+        self, theta: Theta, params: Params, state: Statistics, rollout: Rollout, policy: Policy, key: PRNGKeyArray
+    ) -> tuple[Params, Statistics, Metrics]:
+        coefficients = self.coefficients_at(theta, jnp.asarray(rollout.progress), state)
+        new, base, metrics = self.base.update_with(
+            coefficients, theta["base"], params, state.base, rollout, policy, key
+        )
+        metrics = metrics | {f"schedule_{name}": getattr(coefficients, name) for name in self.learned}
+        return new, self._observe(state, base, params, new, rollout, policy), metrics
+
+    def _observe(
+        self, state: Statistics, base: RuleState, params: Params, new: Params, rollout: Rollout, policy: Policy
+    ) -> Statistics:
+        """Statistics are data: no meta-gradient flows through what the schedule saw, only through what it did."""
+        before, after = (policy.unroll(p, rollout).policy for p in (params, new))
+        reward = jnp.mean(rollout.reward)
+        fast = 0.7 * state.fast_reward + 0.3 * reward
+        slow = 0.95 * state.slow_reward + 0.05 * reward
+        scale = 0.95 * state.reward_scale + 0.05 * jnp.abs(reward - slow)
+        seen = Statistics(
+            base=(),
+            entropy=jnp.mean(after.entropy()),
+            kl=jnp.minimum(100.0 * jnp.mean(before.kl(after)), 5.0),
+            improvement=jnp.tanh((fast - slow) / (3 * scale + 1e-6)),
+            fast_reward=fast,
+            slow_reward=slow,
+            reward_scale=scale,
+        )
+        return jax.lax.stop_gradient(seen)._replace(base=base)

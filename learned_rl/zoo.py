@@ -1,0 +1,70 @@
+"""Rules by name: the hand-designed ones, ready to train with, and the learnable ones, untrained.
+
+Each entry is a function, so that listing the names imports no rule and no jax; `description` is its first line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from learned_rl.types import Rule
+
+
+def a2c() -> Rule:
+    """Advantage actor-critic (Mnih et al. 2016): one gradient step a rollout."""
+    from learned_rl.rules.actor_critic import ActorCritic
+
+    return ActorCritic()
+
+
+def ppo() -> Rule:
+    """Proximal policy optimisation (Schulman et al. 2017), its learning rate annealed over a lifetime."""
+    from learned_rl.rules.drift import Drift
+
+    return Drift(anneal=True)
+
+
+def dpo() -> Rule:
+    """Discovered policy optimisation (Lu et al. 2022): PPO with the closed form of a learned drift."""
+    from learned_rl.rules.drift import DiscoveredDrift, Drift
+
+    return Drift(drift=DiscoveredDrift(), anneal=True)
+
+
+def random() -> Rule:
+    """No learning: the agent acts as it was born, close to uniformly."""
+    from learned_rl.rules.none import NoLearning
+
+    return NoLearning()
+
+
+def lpg() -> Rule:
+    """Learned policy gradient (Oh et al. 2020): a recurrent network says what the policy and predictions should be."""
+    from learned_rl.rules.lpg import LPG
+
+    return LPG()
+
+
+def drift() -> Rule:
+    """Learned policy optimisation (Lu et al. 2022): PPO with a learned drift, starting as PPO."""
+    from learned_rl.rules.drift import Drift, LearnedDrift
+
+    return Drift(drift=LearnedDrift())
+
+
+def schedule() -> Rule:
+    """Actor-critic coefficients as learned functions of how a lifetime is going, starting as a2c."""
+    from learned_rl.rules.schedule import Schedule
+
+    return Schedule()
+
+
+BUILT_IN: Mapping[str, Callable[[], Rule]] = {"a2c": a2c, "ppo": ppo, "dpo": dpo, "random": random}
+LEARNABLE: Mapping[str, Callable[[], Rule]] = {"lpg": lpg, "drift": drift, "schedule": schedule}
+
+
+def description(make: Callable[[], Rule]) -> str:
+    """One line on an entry of `BUILT_IN` or `LEARNABLE`."""
+    return (make.__doc__ or "").partition("\n")[0]
