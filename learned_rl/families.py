@@ -106,7 +106,7 @@ def umbrella_chain() -> GymnaxFamily:
 
 def deep_sea(size: int = 8) -> GymnaxFamily:
     """bsuite's DeepSea; which action means `right` in each cell is fixed for a life."""
-    vary = (("randomize_actions", Constant(True)),)
+    vary = (("sample_action_map", Constant(True)),)
     return GymnaxFamily("DeepSea-bsuite", (("size", size),), vary=vary, hidden=(("action_mapping", None),))
 
 

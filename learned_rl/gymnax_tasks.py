@@ -160,11 +160,13 @@ class GymnaxFamily:
     @cached_property
     def actions(self) -> Actions:
         env, params = self._made
-        space = env.action_space(params)
-        if hasattr(space, "n"):
-            return Discrete(int(space.n))
-        shape = space.shape or (1,)
-        low, high = (jnp.broadcast_to(bound, shape).ravel().tolist() for bound in (space.low, space.high))
+        # Spaces build their bounds as they are asked for, and the first to ask may be inside a trace.
+        with jax.ensure_compile_time_eval():
+            space = env.action_space(params)
+            if hasattr(space, "n"):
+                return Discrete(int(space.n))
+            shape = space.shape or (1,)
+            low, high = (jnp.broadcast_to(bound, shape).ravel().tolist() for bound in (space.low, space.high))
         return Continuous(len(low), tuple(low), tuple(high))
 
     def draw(self, key: PRNGKeyArray) -> GymnaxTask:
@@ -173,6 +175,9 @@ class GymnaxFamily:
         drawn = {field: sampler(k) for (field, sampler), k in zip(self.vary, keys, strict=False)}
         params = _strong(self.derive(params.replace(**drawn)))
         _, state = env.reset_env(key_reset, params)
+        for field, _ in self.hidden:
+            if not hasattr(state, field):
+                raise ValueError(f"{self.env_id} has no state variable {field!r}; it has {sorted(state.__dict__)}")
         keys = keys[len(self.vary) :]
         hidden = {
             field: getattr(state, field) if sampler is None else sampler(k)

@@ -1,0 +1,197 @@
+"""`learned-rl discover` and `learned-rl transfer`: from a recipe to a tracked rule and its table."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from learned_rl.rule_file import load_rule
+from runs import catalogue, tables
+from runs.devices import lives_over, prepare
+from runs.errors import UsageError
+from runs.experiment import Experiment
+from runs.folder import RunFolder, git_commit
+from runs.journal import Journal, read_events
+from runs.lock import RunLock
+from runs.loop import Outcome, train
+from runs.mlflow_sink import MlflowSink
+from runs.overrides import apply_overrides, flatten
+from runs.signals import stop_on_signal
+from runs.transfer import Comparison, Contender, compare
+
+
+def discover(known: argparse.Namespace, overrides: Mapping[str, str]) -> dict[str, Any]:
+    """Meta-trains a recipe, then compares the rule on held-out tasks; goes on where an earlier process stopped."""
+    prepare()
+    experiment: Experiment = apply_overrides(catalogue.recipe(known.recipe), overrides)
+    settings = flatten(experiment)
+    if known.show:
+        for name, value in settings.items():
+            print(f"--{name} {value}")
+        return {"configuration": settings}
+    experiment.problems  # noqa: B018  an environment that does not exist is found before anything is written
+    held_out = catalogue.suite(experiment.transfer.suite) if experiment.transfer.suite else ()
+    path: Path = known.run_dir or Path("out") / known.recipe
+    recording = _recording(path, settings, known, experiment.name, _tags(experiment))
+    with lives_over(known.devices), recording as (folder, journal):
+        with stop_on_signal() as stop:
+            outcome = train(experiment, folder.path, journal, stop, known.quiet)
+        if outcome.stopped:
+            journal.finish("KILLED")
+            print(f"stopped at step {outcome.step}, saved; the same command goes on", flush=True)
+            return {"run": folder.run, "step": outcome.step, "exit": stop.exit_code}
+        summary = _publish(experiment, folder, journal, outcome)
+        if held_out:
+            summary |= _held_out(experiment, held_out, outcome, folder, journal, known.quiet)
+        journal.finish("FINISHED")
+    return summary
+
+
+def transfer(known: argparse.Namespace) -> dict[str, Any]:
+    """Trains agents with a frozen rule on a suite, beside built-in or other rules."""
+    if known.seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, not {known.seeds}")
+    prepare()
+    trials = catalogue.suite(known.suite)
+    ours = Contender(*catalogue.rule(known.rule, known.tracking_uri))
+    others = [Contender(*catalogue.rule(name, known.tracking_uri)) for name in known.against]
+    contenders = _distinct([ours, *others, Contender("random", *catalogue.built_in("random"))])
+    path: Path = known.run_dir or Path("out") / "transfer" / f"{ours.name}-{known.suite}"
+    settings = {"rule": known.rule, "suite": known.suite, "seeds": known.seeds, "against": " ".join(known.against)}
+    tags = {"learned_rl.kind": "transfer", "learned_rl.rule": ours.name, "git.commit": git_commit()}
+    with _recording(path, settings, known, "transfer", tags) as (folder, journal):
+        with _bar(known.quiet) as progress:
+            comparison = compare(trials, contenders, known.seeds, folder.path / "transfer", progress)
+        summary = _record(comparison, known.seeds, ours.name, folder, journal)
+        journal.finish("FINISHED")
+    return summary
+
+
+@contextlib.contextmanager
+def _recording(
+    path: Path, settings: Mapping[str, Any], known: argparse.Namespace, experiment: str, tags: Mapping[str, str]
+) -> Iterator[tuple[RunFolder, Journal]]:
+    """A locked run folder with its journal, drained into MLflow in the background."""
+    folder = RunFolder.create_or_resume(path, settings, jax.devices()[0].device_kind)
+    with RunLock(folder.path):
+        journal = Journal(folder.path)
+        journal.start(run=folder.run, experiment=experiment, name=path.name, params=settings, tags=tags)
+        sink = MlflowSink(folder.path, known.tracking_uri)
+        try:
+            yield folder, journal
+        except BaseException:
+            journal.finish("FAILED")
+            raise
+        finally:
+            journal.close()
+            waiting = sink.close(timeout=60.0)
+            if waiting:
+                print(
+                    f"MLflow at {sink.uri} does not take {waiting} records; they wait in {folder.path}, "
+                    "and go out when the same command is run again",
+                    flush=True,
+                )
+
+
+def _tags(experiment: Experiment) -> dict[str, str]:
+    outer = experiment.outer
+    return {
+        "learned_rl.kind": "discover",
+        "learned_rl.rule": type(experiment.rule).__name__,
+        "learned_rl.estimator": type(getattr(outer, "estimator", outer)).__name__,
+        "learned_rl.objective": type(experiment.objective).__name__,
+        "git.commit": git_commit(),
+        "device.kind": jax.devices()[0].device_kind,
+        "jax.version": jax.__version__,
+    }
+
+
+def _publish(experiment: Experiment, folder: RunFolder, journal: Journal, outcome: Outcome) -> dict[str, Any]:
+    """The learned rule, its training curves, and its registration."""
+    from runs import figures
+
+    figures.training_curves(_returns(experiment, folder.path), folder.path / "training.png")
+    for artifact in ("rule", "training.png", "run.json"):
+        journal.artifact(artifact)
+    journal.model(experiment.name, "rule", {"learned_rl.rule": type(experiment.rule).__name__})
+    env_steps = outcome.step * experiment.env_steps_per_step
+    journal.metrics(outcome.step, {"sys/compile_seconds": outcome.compile_seconds, "sys/train_seconds": outcome.seconds})
+    return {
+        "run": folder.run,
+        "path": str(folder.path),
+        "rule": str(folder.rule),
+        "step": outcome.step,
+        "env_steps": env_steps,
+        "compile_seconds": outcome.compile_seconds,
+        "train_seconds": outcome.seconds,
+    }
+
+
+def _returns(experiment: Experiment, path: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """The return curves of each family, read back from the journal."""
+    curves = {name: ([], []) for name, _ in experiment.problems}
+    for event, _ in read_events(path):
+        for name, (steps, values) in curves.items():
+            key = f"inner/{name}/return"
+            if event["kind"] == "metrics" and key in event["values"]:
+                steps.append(event["step"])
+                values.append(event["values"][key])
+    return curves
+
+
+def _held_out(
+    experiment: Experiment, trials: Any, outcome: Outcome, folder: RunFolder, journal: Journal, quiet: bool
+) -> dict[str, Any]:
+    """The learned rule against its own untrained start and the hand-designed ones."""
+    untrained = load_rule(folder.path / "rule-untrained")
+    contenders = [Contender("learned", experiment.rule, outcome.theta)]
+    contenders.append(Contender("untrained", untrained.rule, untrained.theta))
+    contenders += [Contender(name, *catalogue.built_in(name)) for name in (*experiment.transfer.against, "random")]
+    seeds = experiment.transfer.seeds
+    with _bar(quiet) as progress:
+        comparison = compare(trials, _distinct(contenders), seeds, folder.path / "transfer", progress)
+    return _record(comparison, seeds, "learned", folder, journal)
+
+
+def _record(comparison: Comparison, seeds: int, ours: str, folder: RunFolder, journal: Journal) -> dict[str, Any]:
+    """Table and figures in `report/`, one nested run per task and rule, and the table on the terminal."""
+    text = tables.write(comparison, seeds, ours, folder.path / "report")
+    for name, by_task in comparison.results.items():
+        for task, steps in zip(comparison.tasks, comparison.env_steps, strict=True):
+            scores = by_task[task].scores
+            journal.child(
+                f"{task}/{name}",
+                name=f"eval/{task}/{name}",
+                tags={"learned_rl.kind": "evaluation", "learned_rl.task": task, "learned_rl.contender": name},
+                params={"seeds": seeds, "env_steps": steps},
+                metrics={f"eval/{task}/return": float(scores.mean()), f"eval/{task}/std": float(scores.std())},
+            )
+    journal.artifact("report")
+    aggregates = {name: comparison.aggregate(name)._asdict() for name in comparison.results}
+    journal.child(
+        "aggregate",
+        name="eval/aggregate",
+        tags={"learned_rl.kind": "evaluation"},
+        params={"seeds": seeds, "tasks": " ".join(comparison.tasks)},
+        metrics={f"iqm/{name}": value["point"] for name, value in aggregates.items()},
+    )
+    print(f"\n{text}\n{folder.path / 'report'}", flush=True)
+    return {"path": str(folder.path), "iqm": aggregates, "report": str(folder.path / "report")}
+
+
+def _distinct(contenders: list[Contender]) -> list[Contender]:
+    return list({c.name: c for c in reversed(contenders)}.values())[::-1]
+
+
+@contextlib.contextmanager
+def _bar(quiet: bool) -> Iterator[Any]:
+    """A line per (task, rule) pair on standard error."""
+    def show(done: int, total: int, text: str) -> None:
+        if not quiet:
+            print(f"transfer {done}/{total}  {text}", file=sys.stderr, flush=True)
+
+    yield show

@@ -1,0 +1,1 @@
+"""Recipes, one a file: `experiment()` builds one `Experiment`; nothing happens at import."""

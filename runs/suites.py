@@ -1,0 +1,82 @@
+"""Suites: held-out tasks, each with the shape of the training run that agents get on it. One function a suite."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from flax import linen as nn
+
+from learned_rl import families
+from learned_rl.networks import MLP, Network
+from learned_rl.types import TaskFamily
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How agents are trained on one family of tasks; the same for every rule that is compared.
+
+    Attributes:
+      tasks: what each agent draws its task from.
+      network: what agents are.
+      streams, steps, updates: as in `learned_rl.lifetime.Lifetime`.
+    """
+
+    tasks: TaskFamily
+    network: Network = Network(MLP((32, 32)))
+    streams: int = 16
+    steps: int = 16
+    updates: int = 400
+
+    @property
+    def env_steps(self) -> int:
+        return self.streams * self.steps * self.updates
+
+
+def small() -> tuple[Trial, ...]:
+    """Three control and navigation tasks that train in seconds; the default recipe never sees any of them."""
+    return (
+        Trial(families.fixed("CartPole-v1")),
+        Trial(families.four_rooms()),
+        Trial(families.umbrella_chain()),
+    )
+
+
+def smoke() -> tuple[Trial, ...]:
+    """Two tiny trials, to see that everything works."""
+    shape = {"network": Network(MLP((8,))), "streams": 4, "steps": 4, "updates": 4}
+    return Trial(families.catch(5, 5), **shape), Trial(families.fixed("CartPole-v1"), **shape)
+
+
+def classic() -> tuple[Trial, ...]:
+    """Classic control with discrete actions, physics as published."""
+    return tuple(Trial(families.fixed(env), updates=1000) for env in ("CartPole-v1", "Acrobot-v1", "MountainCar-v0"))
+
+
+def bsuite() -> tuple[Trial, ...]:
+    """bsuite's small tasks: credit over 5 to 100 steps, one bandit, one exploration problem."""
+    names = (families.catch(), families.discounting_chain(), families.umbrella_chain(), families.simple_bandit())
+    return (*(Trial(tasks) for tasks in names), Trial(families.deep_sea()))
+
+
+def _minatar(*games: str) -> tuple[Trial, ...]:
+    network = Network(MLP((64, 64), nn.relu))
+    return tuple(Trial(families.minatar(game), network, 64, 128, 122) for game in games)
+
+
+def minatar() -> tuple[Trial, ...]:
+    """The four quick MinAtar games, 1e6 steps each; network and rollouts as in the field's PPO reference."""
+    return _minatar("Asterix", "Breakout", "Freeway", "SpaceInvaders")
+
+
+def minatar_held_out() -> tuple[Trial, ...]:
+    """The two quick MinAtar games that the recipe drift-minatar does not train on."""
+    return _minatar("Freeway", "SpaceInvaders")
+
+
+def grid_to_all() -> tuple[Trial, ...]:
+    """What the recipe lpg-grid is carried to: classic control, bsuite's chains and MinAtar."""
+    return (*classic(), Trial(families.umbrella_chain()), Trial(families.deep_sea()), *_minatar("Asterix", "Breakout"))
+
+
+SUITES: Mapping[str, Callable[[], tuple[Trial, ...]]] = {
+    suite.__name__: suite for suite in (small, smoke, classic, bsuite, minatar, minatar_held_out, grid_to_all)
+}

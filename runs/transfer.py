@@ -1,0 +1,144 @@
+"""Transfer: agents trained with frozen rules on held-out tasks, every rule with the same environment steps."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from learned_rl.lifetime import Lifetime, mean_return
+from learned_rl.types import Rule, Theta
+from runs.durable import replace_file
+from runs.overrides import flatten
+from runs.statistics import Interval, Scores, bootstrap, iqm, probability_of_improvement
+from runs.suites import Trial
+
+POINTS = 50  # of a recorded learning curve
+FINAL = 0.1  # the score is the mean return over this last fraction of training
+
+
+class Contender(NamedTuple):
+    """A rule in a comparison."""
+
+    name: str
+    rule: Rule
+    theta: Theta
+
+
+class Curves(NamedTuple):
+    """What `seeds` agents earned on one task with one rule.
+
+    Attributes:
+      returns: mean episode return along training, `[seeds, POINTS]`.
+      scores: mean return over the last tenth of training, `[seeds]`.
+    """
+
+    returns: Float[np.ndarray, "seeds points"]
+    scores: Float[np.ndarray, " seeds"]
+
+
+def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) -> Curves:
+    """Trains `seeds` agents side by side. The same seed gives every rule the same tasks and initial streams."""
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(seeds))
+    returns = np.asarray(_lives(trial, rule)(theta, keys))
+    points = np.unique(np.linspace(0, trial.updates - 1, min(POINTS, trial.updates)).astype(int))
+    last = max(1, round(FINAL * trial.updates))
+    return Curves(returns[:, points], returns[:, -last:].mean(axis=1))
+
+
+@cache  # one program for a learned rule, its untrained start and every other theta
+def _lives(trial: Trial, rule: Rule) -> Callable[[Theta, Array], Array]:
+    lifetime = Lifetime(trial.tasks, rule, trial.network, trial.streams, trial.steps, trial.updates)
+
+    def life(theta: Theta, key: PRNGKeyArray) -> Float[Array, " updates"]:
+        key_birth, key_life = jax.random.split(key)
+
+        def update(agent, key):
+            agent, _, _ = lifetime.live(theta, agent, key)
+            return agent, mean_return(agent.streams)
+
+        return jax.lax.scan(update, lifetime.start(theta, key_birth), jax.random.split(key_life, trial.updates))[1]
+
+    return jax.jit(jax.vmap(life, in_axes=(None, 0)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every contender on every task: `results[contender][task]`."""
+
+    tasks: tuple[str, ...]
+    env_steps: tuple[int, ...]
+    results: dict[str, dict[str, Curves]]
+
+    def scores(self, contender: str) -> Scores:
+        """Raw scores, runs x tasks."""
+        return np.stack([self.results[contender][task].scores for task in self.tasks], axis=1)
+
+    def normalised(self, contender: str) -> Scores:
+        """(score - random) / (best hand-designed - random) per task, both measured here; 0 is no learning at all.
+
+        Where no hand-designed rule beats random by more than 1e-3 of the scale of the scores, the best of all
+        contenders stands in for it; where none does, raw differences are left.
+        """
+        low = self.scores("random").mean(axis=0)
+        hand = [self.scores(c).mean(axis=0) for c in self.results if c in ("a2c", "ppo", "dpo")]
+        best = np.max([self.scores(c).mean(axis=0) for c in self.results], axis=0)
+        high = np.max(hand, axis=0) if hand else best
+        floor = 1e-3 * np.maximum(np.abs(low), 1.0)
+        high = np.where(high - low > floor, high, best)
+        return (self.scores(contender) - low) / np.where(high - low > floor, high - low, 1.0)
+
+    def aggregate(self, contender: str) -> Interval:
+        """IQM of the normalised scores over all runs of all tasks, with its 95 % stratified bootstrap interval."""
+        return bootstrap(iqm, self.normalised(contender))
+
+    def verdict(self, ours: str, theirs: str) -> str:
+        """Who won, by non-overlapping intervals, said plainly."""
+        a, b = self.aggregate(ours), self.aggregate(theirs)
+        outcome = "won" if a.low > b.high else "lost" if a.high < b.low else "undecided (the intervals overlap)"
+        chance = probability_of_improvement(self.scores(ours), self.scores(theirs))
+        return f"{ours} against {theirs}: {outcome}; IQM {a} against {b}; P(improvement) {chance}"
+
+
+def compare(
+    trials: Sequence[Trial],
+    contenders: Sequence[Contender],
+    seeds: int,
+    folder: Path,
+    progress: Callable[[int, int, str], None],
+    seed: int = 1_000_003,
+) -> Comparison:
+    """Trains every contender on every trial. Finished pairs are kept in `folder`, so that a killed comparison goes on.
+
+    Args:
+      seed: root of all randomness; no meta-training uses it by default, so that tasks and inits are fresh.
+      progress: called with (pairs done, pairs in all, what is trained now).
+    """
+    results: dict[str, dict[str, Curves]] = {c.name: {} for c in contenders}
+    pairs = [(trial, c) for trial in trials for c in contenders]
+    for done, (trial, c) in enumerate(pairs):
+        progress(done, len(pairs), f"{c.name} on {trial.tasks.name}")
+        file = folder / f"{trial.tasks.name}--{c.name}--{_fingerprint(trial, c, seeds, seed)}.json"
+        if not file.exists():
+            curves = train_agents(trial, c.rule, c.theta, seeds, seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_file(file, json.dumps({k: v.tolist() for k, v in curves._asdict().items()}).encode())
+        saved = json.loads(file.read_bytes())
+        results[c.name][trial.tasks.name] = Curves(np.array(saved["returns"]), np.array(saved["scores"]))
+    progress(len(pairs), len(pairs), "done")
+    return Comparison(tuple(t.tasks.name for t in trials), tuple(t.env_steps for t in trials), results)
+
+
+def _fingerprint(trial: Trial, contender: Contender, seeds: int, seed: int) -> str:
+    """Identity of what would be computed, so that a kept result is never taken for another one."""
+    digest = hashlib.sha256(repr((flatten(trial), flatten(contender.rule), seeds, seed)).encode())
+    for leaf in jax.tree.leaves(contender.theta):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:12]
