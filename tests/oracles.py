@@ -149,7 +149,7 @@ class Mixed:
         s = 0.9 * life["s"] + theta["a"]["w"] + theta["b"].astype(jnp.float32)
         life = {
             "s": s,
-            "weak": life["weak"] * 0.5,
+            "weak": life["weak"] * jnp.float32(0.5),
             "key": jax.random.fold_in(life["key"], 1),
             "count": life["count"] + 1,
         }

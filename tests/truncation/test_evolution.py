@@ -108,7 +108,7 @@ def test_truncated_es_carries_the_life_under_theta_itself():
 
 
 @pytest.mark.parametrize("estimator", [PersistentES, NoiseReuseES])
-@pytest.mark.parametrize(("horizon", "window"), [(10, 5), (10, 1), (7, 4)])
+@pytest.mark.parametrize(("horizon", "window"), [(10, 5), (7, 4)])
 def test_the_last_segment_is_credited_to_the_life_that_lived_it(estimator, horizon, window):
     # Crediting it to the newest noise alone returns 21 % of the gradient here (learned_optimization, T=10, W=5).
     settings = estimator(horizon, window, 400, 0.5, stagger=False)
