@@ -1,0 +1,163 @@
+"""Task families small enough to know everything about them, each failing for one reason only; and made-up rollouts."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from learned_rl.networks import MLP, Network
+from learned_rl.types import Actions, Continuous, Discrete, Rollout, TimeStep
+
+SMALL = Network(MLP((8,)))
+RECURRENT = Network(MLP((8,)), memory=6, separate=False)
+
+
+class ProbeState(NamedTuple):
+    time: Any
+    cue: Any
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Episodes of `length` steps; each draws a cue, -1 or +1. They terminate, or are cut by a time limit."""
+
+    length: int = 1
+    terminates: bool = True
+    actions: Actions = field(default=Discrete(2))
+    obs_shape = (2,)
+
+    @property
+    def name(self):
+        return type(self).__name__
+
+    def draw(self, key):
+        return ()
+
+    def reset(self, task, key):
+        state = ProbeState(jnp.zeros((), jnp.int32), jnp.where(jax.random.bernoulli(key), 1.0, -1.0))
+        return state, self.observe(state)
+
+    def step(self, task, state, action, key):
+        reward = self.reward(task, state, action)
+        following = state._replace(time=state.time + 1)
+        last = following.time >= self.length
+        begun, begun_obs = self.reset(task, key)
+        next_obs = self.observe(following)
+        return jax.tree.map(lambda b, f: jnp.where(last, b, f), begun, following), TimeStep(
+            obs=jnp.where(last, begun_obs, next_obs),
+            reward=jnp.asarray(reward, jnp.float32),
+            discount=1.0 - jnp.asarray(last & self.terminates, jnp.float32),
+            last=last,
+            next_obs=next_obs,
+        )
+
+    def observe(self, state):
+        return jnp.stack([state.cue, jnp.asarray(state.time, jnp.float32)])
+
+    def reward(self, task, state, action):
+        raise NotImplementedError
+
+
+class CueValue(Probe):
+    """The reward is the cue, whatever is done: V(cue) = cue. Only the value can be wrong."""
+
+    def reward(self, task, state, action):
+        return state.cue
+
+
+class LateReward(Probe):
+    """The cue is paid at the last of `length` steps: V(cue, t) = gamma^(length - 1 - t) cue."""
+
+    def reward(self, task, state, action):
+        return jnp.where(state.time == self.length - 1, state.cue, 0.0)
+
+
+class Wage(Probe):
+    """One a step. If nothing terminates, V = 1 / (1 - gamma); if each step does, V = 1."""
+
+    def reward(self, task, state, action):
+        return 1.0
+
+
+class MatchCue(Probe):
+    """1 for action 1 at cue +1, or action 0 at cue -1: only the policy matters, and it must look."""
+
+    def reward(self, task, state, action):
+        return jnp.where((action == 1) == (state.cue > 0), 1.0, 0.0)
+
+
+class Recall(MatchCue):
+    """As `MatchCue`, but the cue is shown at the first step only and pays at the last: needs a memory."""
+
+    def observe(self, state):
+        return jnp.stack([jnp.where(state.time == 0, state.cue, 0.0), jnp.asarray(state.time, jnp.float32)])
+
+    def reward(self, task, state, action):
+        return jnp.where(state.time == self.length - 1, super().reward(task, state, action), 0.0)
+
+
+@dataclass(frozen=True)
+class Arms(Probe):
+    """A bandit with known pay: d E[R] / d logit_i = p_i (r_i - E[R])."""
+
+    pay: tuple[float, ...] = (1.0, 0.0)
+
+    def __post_init__(self):
+        object.__setattr__(self, "actions", Discrete(len(self.pay)))
+
+    def observe(self, state):
+        return jnp.ones(2)
+
+    def reward(self, task, state, action):
+        return jnp.asarray(self.pay)[action]
+
+
+class Reach(Probe):
+    """-(action - cue / 2)^2, one real action."""
+
+    def reward(self, task, state, action):
+        return -jnp.sum((action - state.cue / 2) ** 2)
+
+
+def reach(length: int = 1) -> Reach:
+    return Reach(length, actions=Continuous(1, (-1.0,), (1.0,)))
+
+
+def made_up_rollout(policy, params, key, steps=6, streams=4) -> Rollout:
+    """Random data with terminations, time limits and off-policy probabilities, as no environment would order them."""
+    keys = iter(jax.random.split(key, 12))
+    obs = jax.random.normal(next(keys), (steps, streams, *policy.obs_shape))
+    following = jax.random.normal(next(keys), obs.shape)
+    ended = jax.random.bernoulli(next(keys), 0.3, (steps, streams))
+    terminated = ended & jax.random.bernoulli(next(keys), 0.5, (steps, streams))
+    # Within an episode, what a step led to is what the next one acts on.
+    following = following.at[:-1].set(jnp.where(ended[:-1, :, None], following[:-1], obs[1:]))
+    memory = jax.tree.map(lambda m: jax.random.normal(next(keys), m.shape), policy.start_memory(streams))
+    rollout = Rollout(
+        obs=obs,
+        action=jnp.zeros(()),
+        reward=jax.random.normal(next(keys), (steps, streams)),
+        discount=1.0 - terminated,
+        last=ended,
+        next_obs=following,
+        behaviour_log_prob=jnp.zeros(()),
+        memory=memory,
+        progress=jnp.float32(0.25),
+    )
+    # Another policy of the same family acted.
+    acted = jax.tree.map(lambda p, k: p + 0.3 * jax.random.normal(k, p.shape), params, split_like(next(keys), params))
+    distribution = policy.unroll(acted, rollout).policy
+    action = distribution.sample(next(keys))
+    return rollout._replace(action=action, behaviour_log_prob=distribution.log_prob(action))
+
+
+def split_like(key, tree):
+    """One key a leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+
+
+def jitter(tree, key, size=0.1):
+    """The tree with noise on every leaf."""
+    return jax.tree.map(lambda x, k: x + size * jax.random.normal(k, x.shape, x.dtype), tree, split_like(key, tree))
