@@ -86,4 +86,6 @@ def rule(address: str, tracking_uri: str | None) -> "tuple[str, Rule, Theta]":
 def _known(name: str, known: Mapping[str, object], kind: str, more: str = "") -> None:
     if name not in known:
         hint = nearest(name, known)
-        raise UsageError(f"there is no {kind} {name!r}; {hint + '; ' if hint else ''}there are: {', '.join(known)}{more}")
+        raise UsageError(
+            f"there is no {kind} {name!r}; {hint + '; ' if hint else ''}there are: {', '.join(known)}{more}"
+        )

@@ -47,14 +47,18 @@ def _parser() -> argparse.ArgumentParser:
         "Any field of the recipe can be set by its dotted path, e.g. --steps 400 --rule.hidden 64 "
         "--outer.estimator.lives 32. `learned-rl discover RECIPE --show` prints them all."
     )
-    discover.add_argument("recipe", nargs="?", default="default", metavar="RECIPE", help="see `learned-rl list recipes`")
+    discover.add_argument(
+        "recipe", nargs="?", default="default", metavar="RECIPE", help="see `learned-rl list recipes`"
+    )
     discover.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/RECIPE")
     discover.add_argument("--show", action="store_true", help="print the resolved configuration and stop")
     discover.add_argument("--devices", type=int, default=0, metavar="N", help="shard lives over N devices (0: all)")
     _tracking(discover)
 
     transfer = _add(commands, "transfer", "train agents with a frozen rule on held-out tasks, beside baselines")
-    transfer.add_argument("rule", metavar="RULE", help="folder with a rule file, built-in name, or models:/NAME/VERSION")
+    transfer.add_argument(
+        "rule", metavar="RULE", help="folder with a rule file, built-in name, or models:/NAME/VERSION"
+    )
     transfer.add_argument("--suite", default="small", metavar="NAME", help="see `learned-rl list suites`")
     transfer.add_argument("--against", nargs="+", default=["a2c", "ppo"], metavar="RULE", help="default: a2c ppo")
     transfer.add_argument("--seeds", type=int, default=10, metavar="N", help="agents per rule and task")
@@ -105,7 +109,9 @@ def _dotted(rest: Sequence[str]) -> dict[str, str]:
         name, equals, value = word[2:].partition("=")
         if not equals:
             if not words:
-                raise UsageError(f"--{name} needs a value; {nearest(name, ['run-dir', 'json', 'tracking-uri', 'quiet'])}")
+                raise UsageError(
+                    f"--{name} needs a value; {nearest(name, ['run-dir', 'json', 'tracking-uri', 'quiet'])}"
+                )
             value = words.pop(0)
         overrides[name] = value
     return overrides

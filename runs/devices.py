@@ -27,17 +27,25 @@ def prepare() -> None:
 
 
 @contextlib.contextmanager
-def lives_over(count: int = 0) -> Iterator[None]:
-    """An ambient mesh whose axis "lives" has `count` devices (0: all there are); estimators shard over it.
+def lives_over(batches: int, devices: int = 0) -> Iterator[None]:
+    """An ambient mesh whose axis "lives" has `devices` devices; estimators shard their micro-batches over it.
 
-    Results do not depend on `count`, bit for bit, as long as the estimator's micro-batch is set.
+    By default as many devices as can share the micro-batches evenly. A device never changes what a micro-batch
+    computes, and sums are taken in the order of the lives, so results do not depend on `devices`, bit for bit on CPU.
+
+    Args:
+      batches: how many micro-batches there are.
+      devices: how many devices; 0 to choose.
 
     Raises:
-      UsageError: there are fewer devices than that.
+      UsageError: there are fewer devices, or they cannot share the micro-batches.
     """
     there = jax.device_count()
-    if count > there:
-        raise UsageError(f"--devices {count}: there are {there}")
-    mesh = jax.make_mesh((count or there,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+    possible = [n for n in range(1, there + 1) if batches % n == 0]
+    if devices and devices not in possible:
+        raise UsageError(
+            f"--devices {devices}: {there} are there, and {batches} micro-batches can be shared by {possible}"
+        )
+    mesh = jax.make_mesh((devices or possible[-1],), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.set_mesh(mesh):
         yield

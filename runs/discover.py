@@ -12,7 +12,7 @@ import jax
 from learned_rl.rule_file import load_rule
 from runs import catalogue, tables
 from runs.devices import lives_over, prepare
-from runs.errors import UsageError
+from runs.errors import ConfigurationError, UsageError
 from runs.experiment import Experiment
 from runs.folder import RunFolder, git_commit
 from runs.journal import Journal, read_events
@@ -33,12 +33,12 @@ def discover(known: argparse.Namespace, overrides: Mapping[str, str]) -> dict[st
         for name, value in settings.items():
             print(f"--{name} {value}")
         return {"configuration": settings}
-    experiment.problems  # noqa: B018  an environment that does not exist is found before anything is written
+    _check(experiment)
     held_out = catalogue.suite(experiment.transfer.suite) if experiment.transfer.suite else ()
     path: Path = known.run_dir or Path("out") / known.recipe
     recording = _recording(path, settings, known, experiment.name, _tags(experiment))
-    with lives_over(known.devices), recording as (folder, journal):
-        with stop_on_signal() as stop:
+    with recording as (folder, journal):
+        with stop_on_signal() as stop, lives_over(experiment.outer.batches, known.devices):
             outcome = train(experiment, folder.path, journal, stop, known.quiet)
         if outcome.stopped:
             journal.finish("KILLED")
@@ -97,6 +97,17 @@ def _recording(
                 )
 
 
+def _check(experiment: Experiment) -> None:
+    """Finds before anything is written, and in a second, what would otherwise fail in the middle of a compilation."""
+    try:
+        for _, problem in experiment.problems:
+            key = jax.eval_shape(jax.random.key, 0)
+            theta = jax.eval_shape(experiment.rule.init, key)
+            jax.eval_shape(problem.advance, theta, jax.eval_shape(problem.start, theta, key), key)
+    except ValueError as mistake:
+        raise ConfigurationError(str(mistake)) from mistake
+
+
 def _tags(experiment: Experiment) -> dict[str, str]:
     outer = experiment.outer
     return {
@@ -119,7 +130,9 @@ def _publish(experiment: Experiment, folder: RunFolder, journal: Journal, outcom
         journal.artifact(artifact)
     journal.model(experiment.name, "rule", {"learned_rl.rule": type(experiment.rule).__name__})
     env_steps = outcome.step * experiment.env_steps_per_step
-    journal.metrics(outcome.step, {"sys/compile_seconds": outcome.compile_seconds, "sys/train_seconds": outcome.seconds})
+    journal.metrics(
+        outcome.step, {"sys/compile_seconds": outcome.compile_seconds, "sys/train_seconds": outcome.seconds}
+    )
     return {
         "run": folder.run,
         "path": str(folder.path),
@@ -190,6 +203,7 @@ def _distinct(contenders: list[Contender]) -> list[Contender]:
 @contextlib.contextmanager
 def _bar(quiet: bool) -> Iterator[Any]:
     """A line per (task, rule) pair on standard error."""
+
     def show(done: int, total: int, text: str) -> None:
         if not quiet:
             print(f"transfer {done}/{total}  {text}", file=sys.stderr, flush=True)

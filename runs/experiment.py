@@ -92,7 +92,9 @@ class Experiment:
                 f"(inner.updates / inner.segment = {self.inner.updates} / {self.inner.segment})"
             )
         if self.checkpoint_every % self.report_every:
-            raise ValueError(f"checkpoint_every={self.checkpoint_every} is no multiple of report_every={self.report_every}")
+            raise ValueError(
+                f"checkpoint_every={self.checkpoint_every} is no multiple of report_every={self.report_every}"
+            )
         if self.steps % self.report_every:
             raise ValueError(f"steps={self.steps} is no multiple of report_every={self.report_every}")
 

@@ -29,6 +29,11 @@ class OuterLearner(Protocol):
         """Segments lived per outer step and task family, all lives together."""
         ...
 
+    @property
+    def batches(self) -> int:
+        """Micro-batches per step: what devices can share without changing a bit of the result."""
+        ...
+
     def init(self, problems: Problems, theta: Theta, key: PRNGKeyArray) -> Any: ...
 
     def step(self, problems: Problems, state: Any, key: PRNGKeyArray) -> tuple[Any, Metrics]: ...
@@ -76,6 +81,11 @@ class GradientDescent:
     @property
     def segments_per_step(self) -> int:
         return getattr(self.estimator, "window", self.horizon) * self.estimator.lives  # type: ignore[attr-defined]
+
+    @property
+    def batches(self) -> int:
+        microbatch = self.estimator.microbatch  # type: ignore[attr-defined]
+        return self.estimator.lives // microbatch if microbatch else 1  # type: ignore[attr-defined]
 
     @property
     def _transform(self) -> optax.GradientTransformation:
@@ -154,6 +164,10 @@ class Evolution:
     def segments_per_step(self) -> int:
         return self.population * self.repeats * self.horizon
 
+    @property
+    def batches(self) -> int:
+        return self.population // self.microbatch if self.microbatch else 1
+
     def _build(self, theta: Theta) -> tuple[Any, Any]:
         """evosax hashes strategies by identity, so this is called inside the one jitted program that uses it."""
         from evosax.algorithms import algorithms, population_based  # imports flax and all strategies
@@ -181,7 +195,9 @@ class Evolution:
         # evosax's own initial states hold weakly typed scalars.
         return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), state), theta
 
-    def step(self, problems: Problems, state: tuple[Any, Theta], key: PRNGKeyArray) -> tuple[tuple[Any, Theta], Metrics]:
+    def step(
+        self, problems: Problems, state: tuple[Any, Theta], key: PRNGKeyArray
+    ) -> tuple[tuple[Any, Theta], Metrics]:
         inner, template = state
         strategy, params = self._build(template)
         key_ask, key_judge, key_tell = jax.random.split(key, 3)
@@ -228,6 +244,10 @@ def _no_metrics(*_: Any) -> dict[str, Any]:
 def _summary(per_family: dict[str, Metrics]) -> Metrics:
     """`meta/...` averaged over families, and `inner/<family>/...` of each."""
     shared = set.intersection(*(set(m) for m in per_family.values()))
-    meta = {k: jnp.mean(jnp.stack([m[k] for m in per_family.values()])) for k in ("loss", "dead", "gradient_norm") if k in shared}
+    meta = {
+        k: jnp.mean(jnp.stack([m[k] for m in per_family.values()]))
+        for k in ("loss", "dead", "gradient_norm")
+        if k in shared
+    }
     inner = {f"inner/{name}/{k}": v for name, m in per_family.items() for k, v in m.items()}
     return {f"meta/{k}": v for k, v in meta.items()} | inner

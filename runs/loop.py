@@ -63,7 +63,10 @@ def train(experiment: Experiment, folder: Path, journal: Journal, stop: StopRequ
             journal.metrics(step, metrics | {"sys/env_steps": step * experiment.env_steps_per_step})
             sick = sick + 1 if metrics["meta/dead"] > 0.25 else 0
             progress.update(
-                step, env_steps=step * experiment.env_steps_per_step, loss=metrics["meta/loss"], dead=metrics["meta/dead"]
+                step,
+                env_steps=step * experiment.env_steps_per_step,
+                loss=metrics["meta/loss"],
+                dead=metrics["meta/dead"],
             )
             due = step % experiment.checkpoint_every == 0 or step == total
             if due or stop.requested or sick >= experiment.patience:

@@ -43,14 +43,13 @@ def bootstrap(
 def probability_of_improvement(ours: Scores, theirs: Scores, resamples: int = 2000, seed: int = 0) -> Interval:
     """P(a run of ours beats a run of theirs), ties counting half, averaged over tasks (Mann-Whitney)."""
 
-    def probability(both: tuple[Scores, Scores]) -> float:
+    def probability(both: tuple[Scores, ...]) -> float:
         a, b = both[0][:, None, :], both[1][None, :, :]
         return float(np.mean((a > b) + 0.5 * (a == b)))
 
     rng = np.random.default_rng(seed)
-    drawn = [
-        probability((_resample(ours, rng, *ours.shape), _resample(theirs, rng, *theirs.shape))) for _ in range(resamples)
-    ]
+    pairs = (tuple(_resample(s, rng, *s.shape) for s in (ours, theirs)) for _ in range(resamples))
+    drawn = [probability(both) for both in pairs]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(probability((ours, theirs)), float(low), float(high))
 

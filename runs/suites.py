@@ -41,9 +41,8 @@ def small() -> tuple[Trial, ...]:
 
 
 def smoke() -> tuple[Trial, ...]:
-    """Two tiny trials, to see that everything works."""
-    shape = {"network": Network(MLP((8,))), "streams": 4, "steps": 4, "updates": 4}
-    return Trial(families.catch(5, 5), **shape), Trial(families.fixed("CartPole-v1"), **shape)
+    """One tiny trial, to see that everything works."""
+    return (Trial(families.fixed("CartPole-v1"), Network(MLP((8,))), streams=4, steps=4, updates=8),)
 
 
 def classic() -> tuple[Trial, ...]:

@@ -1,4 +1,4 @@
-"""A comparison as people read it: a Markdown table, sentences that say who won, CSV for whoever re-analyses it, figures."""
+"""A comparison as people read it: a table, sentences that say who won, CSV for whoever re-analyses it, figures."""
 
 import csv
 import io
@@ -22,8 +22,8 @@ def markdown(comparison: Comparison, seeds: int) -> str:
     lines.append("| **normalised IQM** | " + " | ".join(f"**{comparison.aggregate(name)}**" for name in names) + " |")
     note = (
         f"\n{seeds} agents per cell, equal environment steps for every rule; return over the last tenth of training; "
-        "95 % stratified bootstrap intervals. Normalised: 0 = random, 1 = the better hand-designed rule, per task, both "
-        "measured in this run."
+        "95 % stratified bootstrap intervals. Normalised per task: 0 = random, 1 = the better hand-designed rule, "
+        "both measured in this run."
     )
     return "\n".join(lines) + "\n" + note + "\n"
 
@@ -40,7 +40,7 @@ def scores_csv(comparison: Comparison) -> str:
 
 
 def write(comparison: Comparison, seeds: int, ours: str, folder: Path) -> str:
-    """Writes `table.md`, `scores.csv`, `curves.png` and `intervals.png` into `folder`; returns the table and verdicts."""
+    """Writes `table.md`, `scores.csv` and two figures into `folder`; returns the table and the verdicts."""
     from runs import figures  # matplotlib takes a second to import
 
     verdicts = [comparison.verdict(ours, name) for name in comparison.results if name not in (ours, "random")]

@@ -15,10 +15,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from learned_rl.lifetime import Lifetime, mean_return
 from learned_rl.types import Rule, Theta
+from runs.devices import lives_over
 from runs.durable import replace_file
 from runs.overrides import flatten
 from runs.statistics import Interval, Scores, bootstrap, iqm, probability_of_improvement
 from runs.suites import Trial
+from truncation.lives import over_lives
 
 POINTS = 50  # of a recorded learning curve
 FINAL = 0.1  # the score is the mean return over this last fraction of training
@@ -47,26 +49,30 @@ class Curves(NamedTuple):
 def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) -> Curves:
     """Trains `seeds` agents side by side. The same seed gives every rule the same tasks and initial streams."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(seeds))
-    returns = np.asarray(_lives(trial, rule)(theta, keys))
+    # At most 8 agents at once: a fixed micro-batch, so that the number of devices changes no bit of the result.
+    microbatch = max(n for n in range(1, 9) if seeds % n == 0)
+    with lives_over(seeds // microbatch):
+        returns = np.asarray(_lives(trial, rule, microbatch)(theta, keys))
     points = np.unique(np.linspace(0, trial.updates - 1, min(POINTS, trial.updates)).astype(int))
     last = max(1, round(FINAL * trial.updates))
     return Curves(returns[:, points], returns[:, -last:].mean(axis=1))
 
 
 @cache  # one program for a learned rule, its untrained start and every other theta
-def _lives(trial: Trial, rule: Rule) -> Callable[[Theta, Array], Array]:
+def _lives(trial: Trial, rule: Rule, microbatch: int) -> Callable[[Theta, Array], Array]:
     lifetime = Lifetime(trial.tasks, rule, trial.network, trial.streams, trial.steps, trial.updates)
 
-    def life(theta: Theta, key: PRNGKeyArray) -> Float[Array, " updates"]:
+    def life(theta: Theta, key: PRNGKeyArray) -> tuple[Float[Array, " updates"], tuple[()]]:
         key_birth, key_life = jax.random.split(key)
 
         def update(agent, key):
             agent, _, _ = lifetime.live(theta, agent, key)
             return agent, mean_return(agent.streams)
 
-        return jax.lax.scan(update, lifetime.start(theta, key_birth), jax.random.split(key_life, trial.updates))[1]
+        keys = jax.random.split(key_life, trial.updates)
+        return jax.lax.scan(update, lifetime.start(theta, key_birth), keys)[1], ()
 
-    return jax.jit(jax.vmap(life, in_axes=(None, 0)))
+    return jax.jit(lambda theta, keys: over_lives(life, (theta,), keys, microbatch=microbatch)[0])
 
 
 @dataclass(frozen=True)
