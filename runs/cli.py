@@ -17,10 +17,10 @@ LISTS = ("recipes", "rules", "estimators", "objectives", "tasks", "suites")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (see the README). Mistakes of a user never show a traceback."""
     parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if rest and known.command != "discover":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        known, rest = parser.parse_known_args(arguments)
-        if rest and known.command != "discover":
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
         overrides = _dotted(rest)
         summary = _command(known)(known, overrides) if known.command == "discover" else _command(known)(known)
         if known.json:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(summary.get("exit", 0))
     except UserError as mistake:
         print(f"learned-rl: {mistake}", file=sys.stderr)
-        if getattr(known, "json", None):
+        if known.json:
             _write_json(known.json, {"error": str(mistake), "exit": mistake.exit_code})
         return mistake.exit_code
     except BrokenPipeError:

@@ -21,7 +21,7 @@ def prepare() -> None:
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     usual = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "learned-rl"
     folder = os.environ.get("LEARNED_RL_CACHE", str(usual))
-    if folder and not jax.config.jax_compilation_cache_dir:
+    if folder and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

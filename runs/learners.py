@@ -49,7 +49,7 @@ class DescentState(NamedTuple):
     theta: Theta
     moments: tuple[Any, ...]
     lives: tuple[Any, ...]
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class GradientDescent:
             norm = optax.global_norm(estimate.gradient)
             metrics[name] = estimate.metrics | {"loss": estimate.loss, "gradient_norm": norm}
         share = 1.0 / jnp.maximum(sum(u.astype(jnp.float32) for u in used), 1.0)
-        rate = self.learning_rate * self.decay**state.count * share
+        rate = self.learning_rate * self.decay**state.steps * share
         theta = jax.tree.map(lambda p, *u: p - (rate * sum(u)).astype(p.dtype), state.theta, *updates)
-        return DescentState(theta, tuple(moments), tuple(lives), state.count + 1), _summary(metrics)
+        return DescentState(theta, tuple(moments), tuple(lives), state.steps + 1), _summary(metrics)
 
     def _normalised(self, estimate: Estimate, moments: Any, theta: Theta) -> tuple[Theta, Any, Bool[Array, ""]]:
         norm = optax.global_norm(estimate.gradient)

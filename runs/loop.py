@@ -1,4 +1,4 @@
-"""The outer loop: the only Python loop over outer steps, and the only place where training meets disk, clock and user."""
+"""The outer loop: the only Python loop over outer steps, where training meets disk, clock and user."""
 
 import time
 from dataclasses import dataclass

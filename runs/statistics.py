@@ -26,7 +26,7 @@ class Interval(NamedTuple):
 
 def iqm(scores: Scores) -> float:
     """Interquartile mean: the mean of the middle half of all runs of all tasks together."""
-    return float(stats.trim_mean(scores, 0.25, axis=None))
+    return float(stats.trim_mean(scores.ravel(), 0.25))
 
 
 def bootstrap(
