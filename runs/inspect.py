@@ -53,12 +53,6 @@ def _tasks() -> Mapping[str, str]:
     return made | named | {name: f"not usable: {why}" for name, why in UNUSABLE.items()}
 
 
-def _suites() -> Mapping[str, str]:
-    from runs.suites import SUITES
-
-    return {name: _first_line(function) for name, function in SUITES.items()}
-
-
 def _first_line(thing: Any) -> str:
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
@@ -73,7 +67,7 @@ _KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "estimators": _estimators,
     "objectives": _objectives,
     "tasks": _tasks,
-    "suites": _suites,
+    "suites": catalogue.suites,
 }
 
 
@@ -113,7 +107,7 @@ def _verify_run(path: Path) -> list[str]:
     checked = [f"run.json: run {RunFolder.open(path).run}"]
     checked.append(f"journal.jsonl: {sum(1 for _ in read_events(path))} events")
     for step in Checkpoints(path / "checkpoints").steps():
-        found = damage(path / "checkpoints" / str(step))
+        found = damage(path / "checkpoints" / f"{step:09d}")
         if found:
             raise ArtifactRefused(f"checkpoint {step}: {found}")
         checked.append(f"checkpoint {step}")
