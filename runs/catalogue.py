@@ -1,7 +1,9 @@
-"""What there is, by name. Cheap to import: recipes are listed from their files, not by running them."""
+"""What there is, by name. Cheap: recipes and suites are listed from their files, and unknown names are refused, without
+importing JAX."""
 
 import ast
 import importlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +15,47 @@ if TYPE_CHECKING:
     from runs.experiment import Experiment
     from runs.suites import Trial
 
-_RECIPES = Path(__file__).parent / "recipes"
+_HERE = Path(__file__).parent
+_REMOTE = ("models:/", "runs:/")
 
 
 def recipes() -> dict[str, str]:
     """Name -> first line of its docstring."""
     found = {}
-    for file in sorted(_RECIPES.glob("[a-z]*.py")):
-        doc = ast.get_docstring(ast.parse(file.read_text())) or ""
-        found[file.stem.replace("_", "-")] = doc.partition("\n")[0]
+    for file in sorted((_HERE / "recipes").glob("[a-z]*.py")):
+        found[file.stem.replace("_", "-")] = _first_line(ast.parse(file.read_text()))
     return found
+
+
+def suites() -> dict[str, str]:
+    """Name -> first line of its docstring."""
+    body = ast.parse((_HERE / "suites.py").read_text()).body
+    functions = [node for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return {function.name: _first_line(function) for function in functions}
+
+
+def check_recipe(name: str) -> None:
+    """Raises a UsageError with the nearest names if there is no such recipe."""
+    _known(name, recipes(), "recipe")
+
+
+def check_suite(name: str) -> None:
+    """Raises a UsageError with the nearest names if there is no such suite."""
+    _known(name, suites(), "suite")
+
+
+def check_rule(address: str) -> None:
+    """Raises a UsageError if `address` is neither a built-in rule nor a folder with a rule, nor looks like MLflow's."""
+    from learned_rl.zoo import BUILT_IN
+
+    path = Path(address)
+    if address in BUILT_IN or address.startswith(_REMOTE):
+        return
+    if (path / "run.json").exists():
+        raise UsageError(f"{address} is a run folder; the rule that it learned is {path / 'rule'}")
+    if not path.is_dir():
+        more = "; a rule is also a folder with a rule.json, or models:/NAME/VERSION"
+        _known(address, BUILT_IN, "built-in rule", more)
 
 
 def recipe(name: str) -> "Experiment":
@@ -31,7 +64,7 @@ def recipe(name: str) -> "Experiment":
     Raises:
       UsageError: there is no such recipe; the message has the nearest names.
     """
-    _known(name, recipes(), "recipe")
+    check_recipe(name)
     return importlib.import_module(f"runs.recipes.{name.replace('-', '_')}").experiment()
 
 
@@ -41,10 +74,8 @@ def suite(name: str) -> "tuple[Trial, ...]":
     Raises:
       UsageError: there is no such suite.
     """
-    from runs.suites import SUITES
-
-    _known(name, SUITES, "suite")
-    return SUITES[name]()
+    check_suite(name)
+    return getattr(importlib.import_module("runs.suites"), name)()
 
 
 def built_in(name: str) -> "tuple[Rule, Theta]":
@@ -55,32 +86,45 @@ def built_in(name: str) -> "tuple[Rule, Theta]":
     """
     from learned_rl.zoo import BUILT_IN
 
-    _known(name, BUILT_IN, "built-in rule", "; a rule is also a folder with a rule.json, or models:/NAME/VERSION")
+    _known(name, BUILT_IN, "built-in rule")
     return BUILT_IN[name](), ()
 
 
 def rule(address: str, tracking_uri: str | None) -> "tuple[str, Rule, Theta]":
-    """`(short name, rule, theta)` of a folder with a rule file, a built-in name or an MLflow address.
+    """`(short name, rule, theta)` of a built-in name, a folder with a rule file or an MLflow address.
+
+    The short name is never that of a built-in rule that this one is not. `ppo` is the built-in one, `./ppo` a folder.
 
     Raises:
       UsageError: there is nothing there.
       ArtifactRefused: there is something that must not be loaded.
     """
     from learned_rl.rule_file import RuleRefused, load_rule
+    from learned_rl.zoo import BUILT_IN
 
-    if address.startswith(("models:/", "runs:/")):
+    check_rule(address)
+    if address in BUILT_IN:
+        return (address, *built_in(address))
+    remote = address.startswith(_REMOTE)
+    if remote:
         from runs.mlflow_sink import fetch_rule
 
         folder, name = fetch_rule(address, tracking_uri), address.split("/")[1].partition("@")[0]
-    elif (Path(address) / "rule.json").exists() or Path(address).is_dir():
-        folder, name = Path(address), Path(address).absolute().name
     else:
-        return (address, *built_in(address))
+        folder = Path(address).absolute()
+        name = folder.parent.name if folder.name == "rule" else folder.name  # `out/smoke/rule` is called smoke
     try:
         loaded = load_rule(folder)
     except RuleRefused as refused:
         raise ArtifactRefused(f"{address}: {refused}") from refused
-    return name, loaded.rule, loaded.theta
+    finally:
+        if remote:
+            shutil.rmtree(next(p for p in (folder, *folder.parents) if p.name.startswith("learned-rl-rule-")))
+    return f"{name}-2" if name in BUILT_IN else name, loaded.rule, loaded.theta
+
+
+def _first_line(node: ast.Module | ast.FunctionDef) -> str:
+    return (ast.get_docstring(node) or "").partition("\n")[0]
 
 
 def _known(name: str, known: Mapping[str, object], kind: str, more: str = "") -> None:

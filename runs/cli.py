@@ -3,53 +3,64 @@
 import argparse
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from runs import catalogue
 from runs.errors import DiskError, UsageError, UserError, nearest
 
+DEFAULT_RECIPE = "default"
 LISTS = ("recipes", "rules", "estimators", "objectives", "tasks", "suites")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (see the README). Mistakes of a user never show a traceback."""
-    parser = _parser()
-    known, rest = parser.parse_known_args(arguments)
-    if rest and known.command != "discover":
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    summary_file: Path | None = None
     try:
-        overrides = _dotted(rest)
-        summary = _command(known)(known, overrides) if known.command == "discover" else _command(known)(known)
-        if known.json:
-            _write_json(known.json, summary)
+        known, rest = _parser().parse_known_args(arguments)
+        summary_file = known.json
+        summary = _run(known, rest)
+        if summary_file:
+            _write_json(summary_file, {"exit": 0} | summary)
         return int(summary.get("exit", 0))
     except UserError as mistake:
         print(f"learned-rl: {mistake}", file=sys.stderr)
-        if known.json:
-            _write_json(known.json, {"error": str(mistake), "exit": mistake.exit_code})
+        if summary_file:
+            _write_json(summary_file, {"error": str(mistake), "exit": mistake.exit_code})
         return mistake.exit_code
+    except KeyboardInterrupt:  # where no work was under way that had to be saved
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one message with the nearest names, and leaves the usage text to `--help`."""
+
+    def error(self, message: str) -> NoReturn:
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        near = nearest(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
+        raise UsageError(message + (f"; {near}" if near else f"; see {self.prog} --help"))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="learned-rl", description="Meta-learn RL update rules, carry them to tasks they never saw, track both."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     discover = _add(commands, "discover", "meta-train a rule and carry it to held-out tasks; the same command resumes")
     discover.epilog = (
+        f"RECIPE: see `learned-rl list recipes`; {DEFAULT_RECIPE} if none is given. "
         "Any field of the recipe can be set by its dotted path, e.g. --steps 400 --rule.hidden 64 "
         "--outer.estimator.lives 32. `learned-rl discover RECIPE --show` prints them all."
     )
-    discover.add_argument(
-        "recipe", nargs="?", default="default", metavar="RECIPE", help="see `learned-rl list recipes`"
-    )
+    discover.usage = "learned-rl discover [RECIPE] [--dotted.field value ...] [options]"
     discover.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/RECIPE")
     discover.add_argument("--show", action="store_true", help="print the resolved configuration and stop")
     discover.add_argument("--devices", type=int, default=0, metavar="N", help="shard lives over N devices (0: all)")
@@ -74,7 +85,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    description = text[0].upper() + text[1:] + "."
+    # Abbreviations would swallow settings: `--show` is an option, `--s` might be a field.
+    command = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+    command.set_defaults(help_text=command.format_help)
     command.add_argument("--json", type=Path, metavar="PATH", help="write a machine-readable summary here")
     return command
 
@@ -84,37 +98,53 @@ def _tracking(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quiet", action="store_true", help="no progress display")
 
 
-def _command(known: argparse.Namespace) -> Callable[..., dict[str, Any]]:
-    # Imported on demand: `list` and `--help` must not wait for JAX.
+def _run(known: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
+    # Imported on demand, names first: `list`, `--help` and a mistyped name must not wait for JAX.
     if known.command == "discover":
+        recipe, overrides = _dotted(known, rest)
+        catalogue.check_recipe(recipe)
         from runs.discover import discover
 
-        return discover
+        return discover(known, recipe, overrides)
+    if rest:
+        near = nearest(rest[0], _options(known))
+        raise UsageError(f"unknown argument {rest[0]!r}{'; ' + near if near else ''}; see learned-rl --help")
     if known.command == "transfer":
+        catalogue.check_suite(known.suite)
+        for address in (known.rule, *known.against):
+            catalogue.check_rule(address)
+        if known.seeds < 1:
+            raise UsageError(f"--seeds must be at least 1, not {known.seeds}")
         from runs.discover import transfer
 
-        return transfer
+        return transfer(known)
     from runs import inspect
 
-    return inspect.show if known.command == "list" else inspect.verify
+    return inspect.show(known) if known.command == "list" else inspect.verify(known)
 
 
-def _dotted(rest: Sequence[str]) -> dict[str, str]:
-    """`--a.b value` and `--a.b=value` pairs."""
-    overrides, words = {}, list(rest)
+def _options(known: argparse.Namespace) -> list[str]:
+    return re.findall(r"--[\w-]+", known.help_text())
+
+
+def _dotted(known: argparse.Namespace, rest: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The recipe, and the `--a.b value` and `--a.b=value` pairs. argparse cannot tell a recipe from a value."""
+    recipe, overrides, words = "", {}, list(rest)
     while words:
         word = words.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--"):
-            raise UsageError(f"unexpected argument {word!r}; settings are given as --dotted.field value")
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            if not words:
-                raise UsageError(
-                    f"--{name} needs a value; {nearest(name, ['run-dir', 'json', 'tracking-uri', 'quiet'])}"
-                )
-            value = words.pop(0)
-        overrides[name] = value
-    return overrides
+            if recipe:
+                raise UsageError(f"unexpected argument {word!r}; settings are given as --dotted.field value")
+            recipe = word
+        elif equals:
+            overrides[name] = value
+        elif words and not words[0].startswith("--"):
+            overrides[name] = words.pop(0)
+        else:
+            near = nearest(word, _options(known))
+            raise UsageError(f"{word} needs a value{'; ' + near if near else ''}")
+    return recipe or DEFAULT_RECIPE, overrides
 
 
 def _write_json(path: Path, summary: dict[str, Any]) -> None:

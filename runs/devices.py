@@ -26,8 +26,7 @@ def prepare() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-@contextlib.contextmanager
-def lives_over(batches: int, devices: int = 0) -> Iterator[None]:
+def lives_over(batches: int, devices: int = 0) -> contextlib.AbstractContextManager[None]:
     """An ambient mesh whose axis "lives" has `devices` devices; estimators shard their micro-batches over it.
 
     By default as many devices as can share the micro-batches evenly. A device never changes what a micro-batch
@@ -37,7 +36,7 @@ def lives_over(batches: int, devices: int = 0) -> Iterator[None]:
       batches: how many micro-batches there are.
       devices: how many devices; 0 to choose.
 
-    Raises:
+    Raises (when called, not when entered):
       UsageError: there are fewer devices, or they cannot share the micro-batches.
     """
     there = jax.device_count()
@@ -47,5 +46,10 @@ def lives_over(batches: int, devices: int = 0) -> Iterator[None]:
             f"--devices {devices}: {there} are there, and {batches} micro-batches can be shared by {possible}"
         )
     mesh = jax.make_mesh((devices or possible[-1],), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+    return _within(mesh)
+
+
+@contextlib.contextmanager
+def _within(mesh: jax.sharding.Mesh) -> Iterator[None]:
     with jax.set_mesh(mesh):
         yield

@@ -3,16 +3,17 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from learned_rl import rule_json
 from learned_rl.rule_file import load_rule
 from runs import catalogue, tables
 from runs.devices import lives_over, prepare
-from runs.errors import ConfigurationError, UsageError
+from runs.errors import ConfigurationError
 from runs.experiment import Experiment
 from runs.folder import RunFolder, git_commit
 from runs.journal import Journal, read_events
@@ -20,14 +21,15 @@ from runs.lock import RunLock
 from runs.loop import Outcome, train
 from runs.mlflow_sink import MlflowSink
 from runs.overrides import apply_overrides, flatten
-from runs.signals import stop_on_signal
-from runs.transfer import Comparison, Contender, compare
+from runs.signals import StopRequest, stop_on_signal
+from runs.suites import Trial
+from runs.transfer import Comparison, Contender, compare, fingerprint
 
 
-def discover(known: argparse.Namespace, overrides: Mapping[str, str]) -> dict[str, Any]:
+def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str]) -> dict[str, Any]:
     """Meta-trains a recipe, then compares the rule on held-out tasks; goes on where an earlier process stopped."""
     prepare()
-    experiment: Experiment = apply_overrides(catalogue.recipe(known.recipe), overrides)
+    experiment: Experiment = apply_overrides(catalogue.recipe(recipe), overrides)
     settings = flatten(experiment)
     if known.show:
         for name, value in settings.items():
@@ -35,60 +37,54 @@ def discover(known: argparse.Namespace, overrides: Mapping[str, str]) -> dict[st
         return {"configuration": settings}
     _check(experiment)
     held_out = catalogue.suite(experiment.transfer.suite) if experiment.transfer.suite else ()
-    path: Path = known.run_dir or Path("out") / known.recipe
-    recording = _recording(path, settings, known, experiment.name, _tags(experiment))
-    with recording as (folder, journal):
-        with stop_on_signal() as stop, lives_over(experiment.outer.batches, known.devices):
+    sharded = lives_over(experiment.outer.batches, known.devices)
+    path: Path = known.run_dir or Path("out") / recipe
+    with _recording(path, settings, known, experiment.name, _tags(experiment)) as (folder, journal, stop):
+        with sharded:
             outcome = train(experiment, folder.path, journal, stop, known.quiet)
-        if outcome.stopped:
-            journal.finish("KILLED")
-            print(f"stopped at step {outcome.step}, saved; the same command goes on", flush=True)
-            return {"run": folder.run, "step": outcome.step, "exit": stop.exit_code}
+        if stop.requested:
+            return _stopped(folder, stop, f"at step {outcome.step}") | {"step": outcome.step}
         summary = _publish(experiment, folder, journal, outcome)
         if held_out:
-            summary |= _held_out(experiment, held_out, outcome, folder, journal, known.quiet)
-        journal.finish("FINISHED")
+            contenders = _contenders(experiment, outcome, folder)
+            summary |= _compared(held_out, contenders, experiment.transfer.seeds, folder, journal, stop, known.quiet)
     return summary
 
 
 def transfer(known: argparse.Namespace) -> dict[str, Any]:
     """Trains agents with a frozen rule on a suite, beside built-in or other rules."""
-    if known.seeds < 1:
-        raise UsageError(f"--seeds must be at least 1, not {known.seeds}")
     prepare()
     trials = catalogue.suite(known.suite)
-    ours = Contender(*catalogue.rule(known.rule, known.tracking_uri))
-    others = [Contender(*catalogue.rule(name, known.tracking_uri)) for name in known.against]
-    contenders = _distinct([ours, *others, Contender("random", *catalogue.built_in("random"))])
-    path: Path = known.run_dir or Path("out") / "transfer" / f"{ours.name}-{known.suite}"
+    rules = [Contender(*catalogue.rule(name, known.tracking_uri)) for name in (known.rule, *known.against)]
+    contenders = _distinct([*rules, Contender("random", *catalogue.built_in("random"))])
+    ours = contenders[0].name
+    path: Path = known.run_dir or Path("out") / "transfer" / f"{ours}-{known.suite}"
     settings = {"rule": known.rule, "suite": known.suite, "seeds": known.seeds, "against": " ".join(known.against)}
-    tags = {"learned_rl.kind": "transfer", "learned_rl.rule": ours.name, "git.commit": git_commit()}
-    with _recording(path, settings, known, "transfer", tags) as (folder, journal):
-        with _bar(known.quiet) as progress:
-            comparison = compare(trials, contenders, known.seeds, folder.path / "transfer", progress)
-        summary = _record(comparison, known.seeds, ours.name, folder, journal)
-        journal.finish("FINISHED")
-    return summary
+    settings["rules"] = " ".join(fingerprint(c) for c in contenders)  # an address may come to hold another rule
+    tags = {"learned_rl.kind": "transfer", "learned_rl.rule": ours, "git.commit": git_commit()}
+    with _recording(path, settings, known, "transfer", tags) as (folder, journal, stop):
+        return _compared(trials, contenders, known.seeds, folder, journal, stop, known.quiet)
 
 
 @contextlib.contextmanager
 def _recording(
     path: Path, settings: Mapping[str, Any], known: argparse.Namespace, experiment: str, tags: Mapping[str, str]
-) -> Iterator[tuple[RunFolder, Journal]]:
-    """A locked run folder with its journal, drained into MLflow in the background."""
+) -> Iterator[tuple[RunFolder, Journal, StopRequest]]:
+    """A locked run folder with its journal, drained into MLflow in the background, until done or told to stop."""
     folder = RunFolder.create_or_resume(path, settings, jax.devices()[0].device_kind)
-    with RunLock(folder.path):
+    with RunLock(folder.path), stop_on_signal() as stop:
         journal = Journal(folder.path)
-        journal.start(run=folder.run, experiment=experiment, name=path.name, params=settings, tags=tags)
+        journal.start(run=folder.run, experiment=experiment, name=folder.path.name, params=settings, tags=tags)
         sink = MlflowSink(folder.path, known.tracking_uri)
         try:
-            yield folder, journal
+            yield folder, journal, stop
+            journal.finish("KILLED" if stop.requested else "FINISHED")
         except BaseException:
             journal.finish("FAILED")
             raise
         finally:
             journal.close()
-            waiting = sink.close(timeout=60.0)
+            waiting = sink.close(timeout=3.0 if stop.requested else 60.0)  # who stops us may not wait for long
             if waiting:
                 print(
                     f"MLflow at {sink.uri} does not take {waiting} records; they wait in {folder.path}, "
@@ -97,13 +93,23 @@ def _recording(
                 )
 
 
+def _stopped(folder: RunFolder, stop: StopRequest, where: str) -> dict[str, Any]:
+    print(f"stopped {where}, saved; the same command goes on", flush=True)
+    return {"run": folder.run, "path": str(folder.path), "exit": stop.exit_code}
+
+
 def _check(experiment: Experiment) -> None:
-    """Finds before anything is written, and in a second, what would otherwise fail in the middle of a compilation."""
+    """Finds before anything is written, and in seconds, what would otherwise fail in the middle of a compilation, or
+    after the training."""
+    for name in experiment.transfer.against:
+        catalogue.built_in(name)
     try:
+        rule_json.write(experiment.rule, {})  # a rule that cannot be carried is not worth learning
+        key = jax.eval_shape(jax.random.key, 0)
+        theta = jax.eval_shape(experiment.rule.init, key)
         for _, problem in experiment.problems:
-            key = jax.eval_shape(jax.random.key, 0)
-            theta = jax.eval_shape(experiment.rule.init, key)
             jax.eval_shape(problem.advance, theta, jax.eval_shape(problem.start, theta, key), key)
+        jax.eval_shape(lambda theta, key: experiment.outer.init(experiment.problems, theta, key), theta, key)
     except ValueError as mistake:
         raise ConfigurationError(str(mistake)) from mistake
 
@@ -156,18 +162,37 @@ def _returns(experiment: Experiment, path: Path) -> dict[str, tuple[list[int], l
     return curves
 
 
-def _held_out(
-    experiment: Experiment, trials: Any, outcome: Outcome, folder: RunFolder, journal: Journal, quiet: bool
-) -> dict[str, Any]:
-    """The learned rule against its own untrained start and the hand-designed ones."""
+def _contenders(experiment: Experiment, outcome: Outcome, folder: RunFolder) -> list[Contender]:
+    """The learned rule, its own untrained start, and hand-designed ones."""
     untrained = load_rule(folder.path / "rule-untrained")
-    contenders = [Contender("learned", experiment.rule, outcome.theta)]
-    contenders.append(Contender("untrained", untrained.rule, untrained.theta))
-    contenders += [Contender(name, *catalogue.built_in(name)) for name in (*experiment.transfer.against, "random")]
-    seeds = experiment.transfer.seeds
-    with _bar(quiet) as progress:
-        comparison = compare(trials, _distinct(contenders), seeds, folder.path / "transfer", progress)
-    return _record(comparison, seeds, "learned", folder, journal)
+    names = dict.fromkeys((*experiment.transfer.against, "random"))
+    return [
+        Contender("learned", experiment.rule, outcome.theta),
+        Contender("untrained", untrained.rule, untrained.theta),
+        *(Contender(name, *catalogue.built_in(name)) for name in names),
+    ]
+
+
+def _compared(
+    trials: Sequence[Trial],
+    contenders: Sequence[Contender],
+    seeds: int,
+    folder: RunFolder,
+    journal: Journal,
+    stop: StopRequest,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Compares, and records the outcome."""
+
+    def show(done: int, total: int, text: str) -> bool:
+        if not quiet:
+            print(f"transfer {done}/{total}  {text}", file=sys.stderr, flush=True)
+        return not stop.requested
+
+    comparison = compare(trials, contenders, seeds, folder.path / "transfer", show)
+    if comparison is None:
+        return _stopped(folder, stop, "between two transfer evaluations")
+    return _record(comparison, seeds, contenders[0].name, folder, journal)
 
 
 def _record(comparison: Comparison, seeds: int, ours: str, folder: RunFolder, journal: Journal) -> dict[str, Any]:
@@ -196,16 +221,13 @@ def _record(comparison: Comparison, seeds: int, ours: str, folder: RunFolder, jo
     return {"path": str(folder.path), "iqm": aggregates, "report": str(folder.path / "report")}
 
 
-def _distinct(contenders: list[Contender]) -> list[Contender]:
-    return list({c.name: c for c in reversed(contenders)}.values())[::-1]
-
-
-@contextlib.contextmanager
-def _bar(quiet: bool) -> Iterator[Any]:
-    """A line per (task, rule) pair on standard error."""
-
-    def show(done: int, total: int, text: str) -> None:
-        if not quiet:
-            print(f"transfer {done}/{total}  {text}", file=sys.stderr, flush=True)
-
-    yield show
+def _distinct(contenders: Sequence[Contender]) -> list[Contender]:
+    """Each once, and under a name of its own."""
+    found: dict[str, Contender] = {}
+    for contender in contenders:
+        name, number = contender.name, 1
+        while name in found and fingerprint(found[name]) != fingerprint(contender):
+            number += 1
+            name = f"{contender.name}-{number}"
+        found.setdefault(name, contender._replace(name=name))
+    return list(found.values())

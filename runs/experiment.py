@@ -41,6 +41,10 @@ class Transfer:
     against: tuple[str, ...] = ("a2c", "ppo")
     seeds: int = 10
 
+    def __post_init__(self):
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, not {self.seeds}")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -80,6 +84,12 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self):
+        for name in ("steps", "report_every", "checkpoint_every", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        names = [tasks.name for tasks in self.families]
+        if not names or len({*names}) < len(names):
+            raise ValueError(f"there must be at least one task family, and each once, but there are {names}")
         if self.inner.segment < 1 or self.inner.updates % self.inner.segment:
             raise ValueError(
                 f"inner.segment={self.inner.segment} does not divide inner.updates={self.inner.updates}: "

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from runs.errors import ConfigurationError, nearest
 from truncation import Estimate, GradientEstimator, InnerProblem, evaluate_population
+from truncation.lives import check_microbatch
 from truncation.problem import Metrics, Theta
 
 Problems: TypeAlias = Sequence[tuple[str, InnerProblem]]  # one per task family, named; shapes may differ
@@ -159,6 +160,7 @@ class Evolution:
     def __post_init__(self):
         if self.population < 2 or self.std <= 0 or self.repeats < 1:
             raise ValueError("population must be at least 2, repeats at least 1 and std above 0")
+        check_microbatch(self.population, self.microbatch)
 
     @property
     def segments_per_step(self) -> int:
@@ -227,7 +229,8 @@ def behind_the_worst(losses: Float[Array, " n"]) -> Float[Array, " n"]:
     any_finite = jnp.any(finite)
     worst = jnp.where(any_finite, jnp.max(jnp.where(finite, losses, -jnp.inf)), 0.0)
     best = jnp.where(any_finite, jnp.min(jnp.where(finite, losses, jnp.inf)), 0.0)
-    return jnp.where(finite, losses, worst + 0.01 * (worst - best) + 1e-6)
+    gap = 0.01 * (worst - best) + 1e-6 * jnp.maximum(jnp.abs(worst), 1.0)
+    return jnp.where(finite, losses, worst + gap)
 
 
 def centred_ranks(losses: Float[Array, " n"]) -> Float[Array, " n"]:

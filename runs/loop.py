@@ -1,21 +1,25 @@
 """The outer loop: the only Python loop over outer steps, where training meets disk, clock and user."""
 
+import logging
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from learned_rl.rule_file import save_rule
+from learned_rl.rule_file import RuleRefused, save_rule
 from runs.checkpoints import Checkpoints
-from runs.errors import NumericalStop
+from runs.durable import disk_errors
+from runs.errors import DiskError, NumericalStop
 from runs.experiment import Experiment
 from runs.journal import Journal
 from runs.programs import Programs
 from runs.progress import Progress
 from runs.signals import StopRequest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -24,17 +28,15 @@ class Outcome:
 
     Attributes:
       step: outer steps done.
-      theta: what would be deployed.
+      theta: what would be deployed, on the host: what comes next may use other devices.
       seconds: of this process, compilation included.
       compile_seconds: of the two programs (birth of the state, and the outer step).
-      stopped: it was asked to stop before it was done.
     """
 
     step: int
     theta: Any
     seconds: float
     compile_seconds: float
-    stopped: bool = False
 
 
 def train(experiment: Experiment, folder: Path, journal: Journal, stop: StopRequest, quiet: bool = False) -> Outcome:
@@ -51,11 +53,11 @@ def train(experiment: Experiment, folder: Path, journal: Journal, stop: StopRequ
     checkpoints = Checkpoints(folder / "checkpoints")
     programs = Programs(experiment)
     found = checkpoints.latest(programs.state_shape)
-    step, state, extra = found if found else (0, programs.birth(), {"sick": 0})
-    if found is None:
-        _save_rule(experiment, state, folder / "rule-untrained", 0, {})
-    sick, metrics = extra["sick"], {}
-    total = experiment.steps
+    begun, state, extra = found if found else (0, programs.birth(), {"sick": 0, "metrics": {}})
+    # On resuming too: the checkpoint may have been the last thing that the killed process wrote.
+    _save_rule(experiment, state, folder / ("rule" if found else "rule-untrained"), begun, extra["metrics"])
+    step, sick, total, failures = begun, extra["sick"], experiment.steps, 0
+    _stop_if_sick(experiment, sick, step, folder)
     with Progress(total, start=step, quiet=quiet) as progress:
         while step < total and not stop.requested:
             state, metrics = programs.advance(state, step)
@@ -64,23 +66,35 @@ def train(experiment: Experiment, folder: Path, journal: Journal, stop: StopRequ
             sick = sick + 1 if metrics["meta/dead"] > 0.25 else 0
             progress.update(
                 step,
-                env_steps=step * experiment.env_steps_per_step,
+                env_steps=(step - begun) * experiment.env_steps_per_step,
                 loss=metrics["meta/loss"],
                 dead=metrics["meta/dead"],
             )
-            due = step % experiment.checkpoint_every == 0 or step == total
-            if due or stop.requested or sick >= experiment.patience:
-                journal.flush()
-                checkpoints.save(step, state, {"sick": sick})
-                _save_rule(experiment, state, folder / "rule", step, metrics)
-                progress.saved()
-            if sick >= experiment.patience:
-                raise NumericalStop(
-                    f"more than a quarter of the lives were not finite in {sick} reports in a row; the state at step "
-                    f"{step} is kept in {folder}. Lower the outer learning rate or std, or shorten the window."
-                )
-    theta = jax.jit(experiment.outer.theta)(state)
-    return Outcome(step, theta, time.monotonic() - began, programs.compile_seconds, stopped=step < total)
+            last = step == total or stop.requested or sick >= experiment.patience
+            if last or step % experiment.checkpoint_every == 0:
+                try:
+                    journal.flush()
+                    record = {name: value for name, value in metrics.items() if math.isfinite(value)}
+                    checkpoints.save(step, state, {"sick": sick, "metrics": record})
+                    _save_rule(experiment, state, folder / "rule", step, record)
+                    progress.saved()
+                    failures = 0
+                except DiskError as error:
+                    failures += 1
+                    if last or failures == 3:
+                        raise
+                    logger.warning("%s; training goes on, the last good checkpoint stays", error)
+            _stop_if_sick(experiment, sick, step, folder)
+    theta = jax.device_get(jax.jit(experiment.outer.theta)(state))
+    return Outcome(step, theta, time.monotonic() - began, programs.compile_seconds)
+
+
+def _stop_if_sick(experiment: Experiment, sick: int, step: int, folder: Path) -> None:
+    if sick >= experiment.patience:
+        raise NumericalStop(
+            f"more than a quarter of the lives were not finite in {sick} reports in a row; the state at step {step} is "
+            f"kept in {folder}. Lower the outer learning rate or std, or shorten the window."
+        )
 
 
 def _save_rule(experiment: Experiment, state: Any, folder: Path, step: int, metrics: dict[str, float]) -> None:
@@ -91,6 +105,10 @@ def _save_rule(experiment: Experiment, state: Any, folder: Path, step: int, metr
         "env_steps": step * experiment.env_steps_per_step,
         "families": [tasks.name for tasks in experiment.families],
         "seed": experiment.seed,
-        "metrics": {k: v for k, v in metrics.items() if np.isfinite(v)},
+        "metrics": metrics,
     }
-    save_rule(experiment.rule, experiment.outer.theta(state), folder, record)
+    with disk_errors("saving the rule", folder):
+        try:
+            save_rule(experiment.rule, experiment.outer.theta(state), folder, record)
+        except RuleRefused as refused:  # the checkpoint holds it nevertheless
+            raise NumericalStop(f"theta after step {step} is no rule that could be used: {refused}") from refused

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 Scores = Float[np.ndarray, "runs tasks"]
 
@@ -26,6 +25,8 @@ class Interval(NamedTuple):
 
 def iqm(scores: Scores) -> float:
     """Interquartile mean: the mean of the middle half of all runs of all tasks together."""
+    from scipy import stats  # takes two seconds to import, which a mistyped setting must not wait for
+
     return float(stats.trim_mean(scores.ravel(), 0.25))
 
 

@@ -1,6 +1,8 @@
-"""Suites: held-out tasks, each with the shape of the training run that agents get on it. One function a suite."""
+"""Suites: held-out tasks, each with the shape of the training run that agents get on it. One function a suite.
 
-from collections.abc import Callable, Mapping
+Listed from this file (`runs.catalogue.suites`): every public function here is a suite.
+"""
+
 from dataclasses import dataclass
 
 from flax import linen as nn
@@ -42,7 +44,7 @@ def small() -> tuple[Trial, ...]:
 
 def smoke() -> tuple[Trial, ...]:
     """One tiny trial, to see that everything works."""
-    return (Trial(families.fixed("CartPole-v1"), Network(MLP((8,))), streams=4, steps=4, updates=8),)
+    return (Trial(families.fixed("CartPole-v1"), Network(MLP((8,))), streams=4, steps=8, updates=64),)
 
 
 def classic() -> tuple[Trial, ...]:
@@ -74,8 +76,3 @@ def minatar_held_out() -> tuple[Trial, ...]:
 def grid_to_all() -> tuple[Trial, ...]:
     """What the recipe lpg-grid is carried to: classic control, bsuite's chains and MinAtar."""
     return (*classic(), Trial(families.umbrella_chain()), Trial(families.deep_sea()), *_minatar("Asterix", "Breakout"))
-
-
-SUITES: Mapping[str, Callable[[], tuple[Trial, ...]]] = {
-    suite.__name__: suite for suite in (small, smoke, classic, bsuite, minatar, minatar_held_out, grid_to_all)
-}

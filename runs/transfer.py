@@ -118,20 +118,24 @@ def compare(
     contenders: Sequence[Contender],
     seeds: int,
     folder: Path,
-    progress: Callable[[int, int, str], None],
+    progress: Callable[[int, int, str], bool],
     seed: int = 1_000_003,
-) -> Comparison:
+) -> Comparison | None:
     """Trains every contender on every trial. Finished pairs are kept in `folder`, so that a killed comparison goes on.
 
     Args:
       seed: root of all randomness; no meta-training uses it by default, so that tasks and inits are fresh.
-      progress: called with (pairs done, pairs in all, what is trained now).
+      progress: called with (pairs done, pairs in all, what is trained now); says whether to go on.
+
+    Returns:
+      The comparison, or None if it was told to stop.
     """
     results: dict[str, dict[str, Curves]] = {c.name: {} for c in contenders}
     pairs = [(trial, c) for trial in trials for c in contenders]
     for done, (trial, c) in enumerate(pairs):
-        progress(done, len(pairs), f"{c.name} on {trial.tasks.name}")
-        file = folder / f"{trial.tasks.name}--{c.name}--{_fingerprint(trial, c, seeds, seed)}.json"
+        if not progress(done, len(pairs), f"{c.name} on {trial.tasks.name}"):
+            return None
+        file = folder / f"{trial.tasks.name}--{c.name}--{_identity(trial, c, seeds, seed)}.json"
         if not file.exists():
             curves = train_agents(trial, c.rule, c.theta, seeds, seed)
             folder.mkdir(parents=True, exist_ok=True)
@@ -142,9 +146,15 @@ def compare(
     return Comparison(tuple(t.tasks.name for t in trials), tuple(t.env_steps for t in trials), results)
 
 
-def _fingerprint(trial: Trial, contender: Contender, seeds: int, seed: int) -> str:
-    """Identity of what would be computed, so that a kept result is never taken for another one."""
-    digest = hashlib.sha256(repr((flatten(trial), flatten(contender.rule), seeds, seed)).encode())
-    for leaf in jax.tree.leaves(contender.theta):
-        digest.update(np.asarray(leaf).tobytes())
+def fingerprint(contender: Contender) -> str:
+    """Identity of a rule: its settings and its theta, whatever it is called."""
+    digest = hashlib.sha256(repr((type(contender.rule).__name__, flatten(contender.rule))).encode())
+    for path, leaf in jax.tree_util.tree_flatten_with_path(contender.theta)[0]:
+        array = np.asarray(leaf)
+        digest.update(repr((jax.tree_util.keystr(path), str(array.dtype), array.shape)).encode() + array.tobytes())
     return digest.hexdigest()[:12]
+
+
+def _identity(trial: Trial, contender: Contender, seeds: int, seed: int) -> str:
+    """Identity of what would be computed, so that a kept result is never taken for another one."""
+    return hashlib.sha256(repr((flatten(trial), fingerprint(contender), seeds, seed)).encode()).hexdigest()[:12]
