@@ -25,21 +25,25 @@ from learned_rl.types import Actions, Continuous, Discrete, TimeStep
 UNUSABLE = {"MNISTBandit-bsuite": "it downloads its data set when it is built"}
 
 
+def _gymnax() -> Any:
+    """gymnax, imported when it is needed: it takes seconds, and no help text should wait for it."""
+    # Some of its modules build arrays as they are imported, and the first use may be inside a trace.
+    with jax.ensure_compile_time_eval():
+        import gymnax
+    return gymnax
+
+
 @cache
 def _environment(env_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
     """gymnax methods are jitted with `self` static, hashed by identity: one object an environment, or it recompiles."""
-    import gymnax  # seconds to import, and not needed to print a help text
-
-    # Mazes build arrays in their constructors, and the first use may be inside a trace.
-    with jax.ensure_compile_time_eval():
+    gymnax = _gymnax()
+    with jax.ensure_compile_time_eval():  # mazes build arrays in their constructors
         return gymnax.make(env_id, **dict(options))
 
 
 def environment_ids() -> tuple[str, ...]:
     """Every gymnax environment that can be a task here."""
-    import gymnax
-
-    return tuple(name for name in gymnax.registered_envs if name not in UNUSABLE)
+    return tuple(name for name in _gymnax().registered_envs if name not in UNUSABLE)
 
 
 class Sampler(Protocol):

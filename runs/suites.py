@@ -34,12 +34,14 @@ class Trial:
 
 
 def small() -> tuple[Trial, ...]:
-    """Three control and navigation tasks that train in seconds; the default recipe never sees any of them."""
-    return (
-        Trial(families.fixed("CartPole-v1")),
-        Trial(families.four_rooms()),
-        Trial(families.umbrella_chain()),
-    )
+    """Navigation, credit assignment, exploration and control, 1e5 steps each; the recipe `default` sees none of them."""
+    tasks = (families.meta_maze(), families.umbrella_chain(), families.deep_sea(), families.fixed("Acrobot-v1"))
+    return tuple(Trial(family) for family in tasks)
+
+
+def grid() -> tuple[Trial, ...]:
+    """Small mazes: sparse goals, walls, slippery floors."""
+    return tuple(Trial(t) for t in (families.meta_maze(), families.four_rooms(), families.fixed("FrozenLake-misc")))
 
 
 def smoke() -> tuple[Trial, ...]:
