@@ -107,7 +107,7 @@ class GradientDescent:
             moments.append(moment)
             lives.append(life)
             used.append(usable)
-            norm = optax.global_norm(estimate.gradient)
+            norm = optax.tree.norm(estimate.gradient)
             metrics[name] = estimate.metrics | {"loss": estimate.loss, "gradient_norm": norm}
         share = 1.0 / jnp.maximum(sum(u.astype(jnp.float32) for u in used), 1.0)
         rate = self.learning_rate * self.decay**state.steps * share
@@ -115,7 +115,7 @@ class GradientDescent:
         return DescentState(theta, tuple(moments), tuple(lives), state.steps + 1), _summary(metrics)
 
     def _normalised(self, estimate: Estimate, moments: Any, theta: Theta) -> tuple[Theta, Any, Bool[Array, ""]]:
-        norm = optax.global_norm(estimate.gradient)
+        norm = optax.tree.norm(estimate.gradient)
         usable = jnp.isfinite(norm) & (estimate.metrics["dead"] < 1.0)
         update, new = self._transform.update(estimate.gradient, moments, theta)
         update = jax.tree.map(lambda u: jnp.where(usable, u, 0.0), update)
