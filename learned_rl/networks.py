@@ -100,7 +100,12 @@ class NetworkPolicy:
         return jnp.zeros((streams, self.settings.memory)) if self.settings.memory else ()
 
     def _apply(self, params: Params, memory: Memory, obs: Array) -> Any:
-        return self._module.apply({"params": params}, memory, obs)
+        # With one leading axis, whatever comes in: the gradient of a product over two of them is a slower one, and
+        # costs a tenth of an update when many agents learn side by side.
+        lead = obs.shape[: obs.ndim - len(self.obs_shape)]
+        memory, obs = jax.tree.map(lambda x: x.reshape((-1, *x.shape[len(lead) :])), (memory, obs))
+        after = self._module.apply({"params": params}, memory, obs)
+        return jax.tree.map(lambda x: x.reshape((*lead, *x.shape[1:])), after)
 
     def act(
         self, params: Params, memory: Memory, obs: Float[Array, "B *obs"], last: Bool[Array, " B"]

@@ -48,13 +48,16 @@ def collect(
     Only `behaviour_log_prob` is differentiable in `params`: what was sampled, and all the environment made of it, is
     data. (A real action would otherwise carry a reparametrised gradient into the environment.)
     """
+    # Whatever does not depend on the step before is done for all steps at once, before the loop and after it: on few
+    # streams, a step costs what its many small kernels cost, and hashing keys is a good part of them.
+    act_keys, env_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    env_keys = jax.vmap(lambda key: jax.random.split(key, streams.last.shape[0]))(env_keys)
 
-    def step(streams: Streams, key: PRNGKeyArray):
-        key_act, key_env = jax.random.split(key)
+    def step(streams: Streams, keys: tuple[PRNGKeyArray, PRNGKeyArray]):
+        key_act, key_env = keys
         memory, outputs = policy.act(params, streams.memory, streams.obs, streams.last)
         action = jax.lax.stop_gradient(outputs.policy.sample(key_act))
-        env_keys = jax.random.split(key_env, action.shape[0])
-        env, out = jax.vmap(tasks.step, in_axes=(None, 0, 0, 0))(task, streams.env, action, env_keys)
+        env, out = jax.vmap(tasks.step, in_axes=(None, 0, 0, 0))(task, streams.env, action, key_env)
         running = streams.running_return + out.reward
         ended = jnp.where(out.last, running, streams.episode_return)
         episodes = streams.episodes + out.last
@@ -67,18 +70,9 @@ def collect(
             episode_return=jnp.where(episodes > 0, ended, running),
             episodes=episodes,
         )
-        record = (
-            streams.obs,
-            action,
-            out.reward,
-            out.discount,
-            out.last,
-            out.next_obs,
-            outputs.policy.log_prob(action),
-        )
-        return following, record
+        return following, (streams.obs, action, out.reward, out.discount, out.last, out.next_obs, outputs.policy)
 
     cleared = jax.tree.map(lambda m: jnp.where(streams.last[:, None], 0.0, m), streams.memory)
     streams = streams._replace(memory=cleared, last=jnp.zeros_like(streams.last))
-    end, record = jax.lax.scan(step, streams, keys)
-    return end, Rollout(*record, memory=cleared, progress=progress)
+    end, (obs, action, *results, acted) = jax.lax.scan(step, streams, (act_keys, env_keys))
+    return end, Rollout(obs, action, *results, acted.log_prob(action), memory=cleared, progress=progress)

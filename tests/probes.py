@@ -161,3 +161,22 @@ def split_like(key, tree):
 def jitter(tree, key, size=0.1):
     """The tree with noise on every leaf."""
     return jax.tree.map(lambda x, k: x + size * jax.random.normal(k, x.shape, x.dtype), tree, split_like(key, tree))
+
+
+_MADE: dict[str, tuple[Any, Rollout]] = {}
+
+
+def made(network, actions, heads, seed=0, streams=4):
+    """A policy for observations of two numbers, grown-up parameters, and a made-up rollout, compiled as one program."""
+    policy = network.build((2,), actions, heads)
+    if (known := repr((policy, seed, streams))) in _MADE:
+        return policy, *jax.tree.map(lambda x: x, _MADE[known])  # fresh dictionaries, in case a test changes them
+
+    @jax.jit
+    def make(key):
+        key_init, key_grow, key_rollout = jax.random.split(key, 3)
+        params = jitter(policy.init(key_init), key_grow, 0.3)
+        return params, made_up_rollout(policy, params, key_rollout, streams=streams)
+
+    _MADE[known] = make(jax.random.key(seed))
+    return policy, *_MADE[known]

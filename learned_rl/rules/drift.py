@@ -193,7 +193,7 @@ def shuffled_parts(batch: Batch, count: int, key: PRNGKeyArray) -> Batch:
     order = jax.random.permutation(key, size)
 
     def part(x: Array, axis: int) -> Array:
-        x = jnp.take(x, order, axis=axis)
+        x = jnp.take(x, order, axis=axis, mode="clip", unique_indices=True)  # a permutation is never out of bounds
         return jnp.moveaxis(x.reshape((*x.shape[:axis], count, -1, *x.shape[axis + 1 :])), axis, 0)
 
     parts = jax.tree.map(lambda x: part(x, 1), flat)

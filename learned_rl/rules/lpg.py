@@ -40,11 +40,13 @@ class _TargetNetwork(nn.Module):
         embed = nn.Sequential([nn.Dense(16, name="embed_0"), nn.relu, nn.Dense(1, name="embed_1")])
         x = jnp.concatenate([inputs, embed(y), embed(next_y)], axis=-1)
         x = self._backwards(x, last)
-        return nn.Dense(1, kernel_init=nn.initializers.zeros, name="policy")(x)[..., 0], nn.Dense(self.predictions, name="prediction")(x)
+        return nn.Dense(1, kernel_init=nn.initializers.zeros, name="policy")(x)[..., 0], nn.Dense(
+            self.predictions, name="prediction"
+        )(x)
 
     def _backwards(self, x, last) -> Array:
         cell = nn.OptimizedLSTMCell(self.hidden, name="lstm")
-        zero = cell.initialize_carry(jax.random.key(0), x.shape[1:])
+        zero = jax.tree.map(lambda c: c.astype(x.dtype), cell.initialize_carry(jax.random.key(0), x.shape[1:]))
 
         def step(cell, carry, inputs):
             x_t, last_t = inputs

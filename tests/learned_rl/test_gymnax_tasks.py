@@ -1,5 +1,7 @@
 """Every environment steps; endings, hidden variables and units mean what `TimeStep` and `TaskFamily` say."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +81,7 @@ def test_at_a_time_limit_cartpole_is_cut_and_not_terminated():
 
 
 def test_where_both_flags_are_raised_the_episode_terminated():
-    _, _, out = live(families.deep_sea(4), 12, 3, jax.random.key(0))
+    _, _, out = jax.jit(live, static_argnums=(0, 1, 2))(families.deep_sea(4), 12, 3, jax.random.key(0))
     assert out.last.sum() == 3 * 3
     np.testing.assert_array_equal(out.discount, 1.0 - out.last)
 
@@ -132,8 +134,14 @@ def test_the_first_observation_is_of_the_hidden_task():
     np.testing.assert_array_equal(state.goal, task.hidden["goal"])
 
 
+@functools.cache
+def drawn(tasks):
+    """The parameters of 200 lives."""
+    return jax.jit(jax.vmap(tasks.draw))(jax.random.split(jax.random.key(0), 200)).params
+
+
 def test_parameters_are_the_same_in_all_episodes_and_differ_between_lives():
-    draws = jax.vmap(families.cartpole().draw)(jax.random.split(jax.random.key(0), 200)).params
+    draws = drawn(families.cartpole())
     for field, usual in (("masscart", 1.0), ("masspole", 0.1), ("length", 0.5), ("force_mag", 10.0)):
         factors = np.asarray(getattr(draws, field)) / usual
         assert 0.5 <= factors.min() < 0.55
@@ -142,16 +150,13 @@ def test_parameters_are_the_same_in_all_episodes_and_differ_between_lives():
 
 
 def test_what_gymnax_derives_from_masses_follows_them():
-    draws = jax.vmap(families.cartpole().draw)(jax.random.split(jax.random.key(0), 20)).params
+    draws = drawn(families.cartpole())
     np.testing.assert_allclose(draws.total_mass, draws.masscart + draws.masspole, rtol=1e-6)
     np.testing.assert_allclose(draws.polemass_length, draws.masspole * draws.length, rtol=1e-6)
 
 
 def test_the_shifted_family_is_disjoint():
-    here, there = (
-        jax.vmap(f().draw)(jax.random.split(jax.random.key(0), 200)).params
-        for f in (families.cartpole, families.cartpole_shifted)
-    )
+    here, there = drawn(families.cartpole()), drawn(families.cartpole_shifted())
     assert families.cartpole().name != families.cartpole_shifted().name
     for field in ("masscart", "masspole", "length", "force_mag"):
         assert getattr(here, field).max() < getattr(there, field).min()

@@ -5,23 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_rl.networks import CNN, MLP, Network
+from learned_rl.networks import CNN, Network
 from learned_rl.rollout import collect, start_streams
 from learned_rl.types import Continuous, Discrete, Heads
-from tests.probes import RECURRENT, SMALL, MatchCue, Recall, made_up_rollout, reach
+from tests.probes import RECURRENT, SMALL, MatchCue, Recall, made, reach
 
 HEADS = Heads(flat={"value": 1, "prediction": 3}, per_action={"advantage": 2})
 
 
-def recurrent(obs_shape=(2,)):
-    policy = RECURRENT.build(obs_shape, Discrete(2), Heads(flat={"value": 1}))
-    params = policy.init(jax.random.key(0))
-    # Beyond the small gain of birth, or a wrong memory would not show.
-    return policy, jax.tree.map(lambda p: p + 0.5 * jax.random.normal(jax.random.key(1), p.shape), params)
+def recurrent():
+    # Grown up: at the small gain of birth, a wrong memory would not show.
+    return made(RECURRENT, Discrete(2), Heads(flat={"value": 1}))
 
 
 def test_memory_is_cleared_exactly_where_the_previous_step_ended_an_episode():
-    policy, params = recurrent()
+    policy, params, _rollout = recurrent()
     memory, obs = jnp.ones((3, 6)), jnp.ones((3, 2))
     kept, _ = policy.act(params, memory, obs, jnp.array([False, True, False]))
     fresh, _ = policy.act(params, policy.start_memory(3), obs, jnp.zeros(3, bool))
@@ -31,23 +29,23 @@ def test_memory_is_cleared_exactly_where_the_previous_step_ended_an_episode():
 
 
 def test_streams_do_not_leak_into_each_other():
-    policy, params = recurrent()
-    rollout = made_up_rollout(policy, params, jax.random.key(0))
+    policy, params, rollout = recurrent()
 
     def first_value(obs):
         return jnp.sum(policy.unroll(params, rollout._replace(obs=obs)).flat["value"][:, 0])
 
-    influence = jax.grad(first_value)(rollout.obs)
+    influence = jax.jit(jax.grad(first_value))(rollout.obs)
     assert jnp.abs(influence[:, 0]).max() > 0
     np.testing.assert_array_equal(influence[:, 1:], 0)
 
 
 def test_replay_is_what_acting_said_across_episode_ends_and_rollouts():
-    policy, params = recurrent()
+    policy, params, rollout = recurrent()
     tasks = Recall(length=3)
     task = tasks.draw(jax.random.key(0))
     streams = start_streams(tasks, task, policy, 5, jax.random.key(1))
     # Seven steps: the second rollout begins in the middle of an episode, the third right after an end.
+    act = jax.jit(policy.act)
     for r, steps in enumerate((7, 2, 4)):
         keys = jax.random.split(jax.random.key(10 + r), steps)
         began = streams
@@ -60,19 +58,17 @@ def test_replay_is_what_acting_said_across_episode_ends_and_rollouts():
         memory, last = began.memory, began.last
         following = policy.unroll_next(params, rollout)
         for t in range(steps):
-            memory, said = policy.act(params, memory, rollout.obs[t], last)
+            memory, said = act(params, memory, rollout.obs[t], last)
             np.testing.assert_allclose(said.flat["value"], outputs.flat["value"][t], rtol=1e-5, atol=1e-6)
             # The value to bootstrap from has seen step t, and is of the same episode even where that ended.
-            _, after = policy.act(params, memory, rollout.next_obs[t], jnp.zeros(5, bool))
+            _, after = act(params, memory, rollout.next_obs[t], jnp.zeros(5, bool))
             np.testing.assert_allclose(after.flat["value"], following.flat["value"][t], rtol=1e-5, atol=1e-6)
             last = rollout.last[t]
         np.testing.assert_allclose(streams.memory, memory, rtol=1e-5, atol=1e-6)
 
 
 def test_a_network_without_memory_replays_too():
-    policy = SMALL.build((2,), Discrete(2), Heads())
-    params = policy.init(jax.random.key(0))
-    rollout = made_up_rollout(policy, params, jax.random.key(1))
+    policy, params, rollout = made(SMALL, Discrete(2), Heads())
     assert rollout.memory == policy.start_memory(4) == ()
     direct = policy.act(params, (), rollout.next_obs[2], rollout.last[2])[1].policy.logits
     np.testing.assert_allclose(policy.unroll_next(params, rollout).policy.logits[2], direct, rtol=1e-5, atol=1e-6)
@@ -81,9 +77,8 @@ def test_a_network_without_memory_replays_too():
 @pytest.mark.parametrize("count", [2, 5])
 def test_heads_have_the_shapes_a_rule_asked_for(count):
     for network in (SMALL, RECURRENT):
-        policy = network.build((2,), Discrete(count), HEADS)
-        params = policy.init(jax.random.key(0))
-        outputs = policy.unroll(params, made_up_rollout(policy, params, jax.random.key(1)))
+        policy, params, rollout = made(network, Discrete(count), HEADS)
+        outputs = jax.jit(policy.unroll)(params, rollout)
         assert outputs.policy.logits.shape == (6, 4, count)
         assert {k: v.shape for k, v in outputs.flat.items()} == {"value": (6, 4, 1), "prediction": (6, 4, 3)}
         assert outputs.per_action["advantage"].shape == (6, 4, count, 2)
@@ -91,7 +86,7 @@ def test_heads_have_the_shapes_a_rule_asked_for(count):
 
 def test_real_actions_have_a_state_independent_spread_and_no_heads_per_action():
     policy = SMALL.build((2,), reach().actions, Heads(flat={"value": 1}))
-    params = policy.init(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     outputs = policy.act(params, (), jnp.ones((3, 2)), jnp.zeros(3, bool))[1]
     assert outputs.policy.mean.shape == outputs.policy.log_std.shape == (3, 1)
     np.testing.assert_array_equal(outputs.policy.log_std, 0)
@@ -102,7 +97,7 @@ def test_real_actions_have_a_state_independent_spread_and_no_heads_per_action():
 @pytest.mark.parametrize("shape", [(10, 10, 4), (10, 5)])
 def test_a_convolution_sees_where_things_are(shape):
     policy = Network(CNN((4,), (8,))).build(shape, Discrete(3), HEADS)
-    params = policy.init(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     images = jax.nn.one_hot(jnp.array([0, 7]), int(np.prod(shape))).reshape(2, *shape)
     outputs = policy.act(params, (), images, jnp.zeros(2, bool))[1]
     assert outputs.policy.logits.shape == (2, 3)
@@ -118,47 +113,47 @@ def test_a_convolution_of_a_vector_is_refused():
 
 def test_an_agent_is_born_close_to_uniform():
     policy = Network().build((2,), Discrete(4), Heads(flat={"value": 1}))
-    params = policy.init(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     outputs = policy.act(params, (), 3 * jax.random.normal(jax.random.key(1), (50, 2)), jnp.zeros(50, bool))[1]
     assert outputs.policy.entropy().min() > 0.999 * np.log(4)
 
 
 def test_separate_bodies_share_nothing():
-    policy = Network(MLP((4,)), separate=True).build((2,), Discrete(2), Heads(flat={"value": 1}))
-    params = policy.init(jax.random.key(0))
-    rollout = made_up_rollout(policy, params, jax.random.key(1))
+    policy, params, rollout = made(SMALL, Discrete(2), Heads(flat={"value": 1}))
     gradient = jax.grad(lambda p: jnp.sum(policy.unroll(p, rollout).flat["value"]))(params)
     assert jnp.abs(gradient["body_0"]["kernel"]).max() == 0
     assert jnp.abs(gradient["heads_body_0"]["kernel"]).max() > 0
 
 
+FIELDS = ("obs", "action", "reward", "discount", "last", "next_obs", "behaviour_log_prob")
+
+
 def test_sampled_data_carry_no_gradient_except_the_probability_that_acted():
     for tasks, network in ((MatchCue(2), SMALL), (reach(2), SMALL), (Recall(2), RECURRENT)):
         policy = network.build((2,), tasks.actions, Heads())
-        params = policy.init(jax.random.key(0))
+        params = jax.jit(policy.init)(jax.random.key(0))
         task = tasks.draw(jax.random.key(0))
         streams = start_streams(tasks, task, policy, 3, jax.random.key(1))
 
-        def total(params, field, tasks=tasks, policy=policy, task=task, streams=streams):
+        def totals(params, tasks=tasks, policy=policy, task=task, streams=streams):
             keys = jax.random.split(jax.random.key(2), 4)
             rollout = collect(tasks, task, policy, params, streams, keys, jnp.float32(0))[1]
-            return jnp.sum(jnp.asarray(getattr(rollout, field), jnp.float32))
+            return {field: jnp.sum(jnp.asarray(getattr(rollout, field), jnp.float32)) for field in FIELDS}
 
-        gradient = jax.jit(jax.grad(total), static_argnums=1)
-        for field in ("obs", "action", "reward", "discount", "last", "next_obs", "behaviour_log_prob"):
-            size = max(jnp.abs(g).max() for g in jax.tree.leaves(gradient(params, field)))
+        for field, gradient in jax.jit(jax.jacrev(totals))(params).items():
+            size = max(jnp.abs(g).max() for g in jax.tree.leaves(gradient))
             assert (size > 0) == (field == "behaviour_log_prob"), field
 
 
 def test_returns_of_episodes_are_accounted_for():
     tasks, policy = Recall(length=3), SMALL.build((2,), Discrete(2), Heads())
     task = tasks.draw(jax.random.key(0))
-    params = policy.init(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     streams = start_streams(tasks, task, policy, 8, jax.random.key(1))
     rewards = []
+    one = jax.jit(lambda streams, key: collect(tasks, task, policy, params, streams, key[None], jnp.float32(0)))
     for t in range(11):
-        keys = jax.random.split(jax.random.key(2 + t), 1)
-        streams, rollout = collect(tasks, task, policy, params, streams, keys, jnp.float32(0))
+        streams, rollout = one(streams, jax.random.key(2 + t))
         rewards.append(rollout.reward[0])
         ended = (t + 1) // 3
         np.testing.assert_array_equal(streams.episodes, ended)

@@ -1,0 +1,144 @@
+"""What every rule must do, whatever the task. A new rule is one line in `RULES`."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_rl.lifetime import Lifetime
+from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.drift import DiscoveredDrift, Drift, LearnedDrift
+from learned_rl.rules.lpg import LPG
+from learned_rl.rules.none import NoLearning
+from learned_rl.rules.schedule import Schedule
+from learned_rl.types import Rule
+from meta_objectives.problem import MetaProblem
+from meta_objectives.validation import PolicyGradientSurrogate
+from tests.probes import RECURRENT, SMALL, MatchCue, Recall, jitter, reach
+
+
+class Case(NamedTuple):
+    tasks: object
+    network: object
+
+
+RULES = {
+    "a2c": ActorCritic(),
+    "ppo": Drift(epochs=2, minibatches=2, anneal=True),
+    "dpo": Drift(drift=DiscoveredDrift(), epochs=2, minibatches=2),
+    "random": NoLearning(),
+    "drift": Drift(drift=LearnedDrift(hidden=8), epochs=3, minibatches=1),
+    "lpg": LPG(predictions=4, hidden=6),
+    "schedule": Schedule(Drift(epochs=2, minibatches=2), hidden=4),
+}
+CASES = {
+    "discrete": Case(MatchCue(2), SMALL),
+    "continuous": Case(reach(2), SMALL),
+    "memory": Case(Recall(2), RECURRENT),
+}
+
+
+class Program:
+    """One compiled program for everything that is asked of a rule: two lives, their birth, a segment, its gradient."""
+
+    def __init__(self, rule, case):
+        lifetime = Lifetime(case.tasks, rule, case.network, streams=4, steps=4, updates=4)
+        self.problem = MetaProblem(lifetime, PolicyGradientSurrogate(critic=SMALL, critic_epochs=1), segment=2)
+        self.traced = 0
+        self.theta = jax.jit(lambda key: jitter(rule.init(key), key, 0.3))(jax.random.key(0))
+        self.start = jax.jit(jax.vmap(self.problem.start, in_axes=(None, 0)))
+        self.advance = jax.jit(self._advance)
+        self.lives = self.start(self.theta, jax.random.split(jax.random.key(1), 2))
+
+    def _advance(self, theta, lives, key):
+        self.traced += 1
+
+        def mean_loss(theta):
+            keys = jax.random.split(key, 2)
+            lives_after, segment = jax.vmap(self.problem.advance, in_axes=(None, 0, 0))(theta, lives, keys)
+            return jnp.mean(segment.loss), (lives_after, segment)
+
+        return jax.value_and_grad(mean_loss, has_aux=True)(theta)
+
+
+@functools.cache
+def program(rule, case):
+    return Program(RULES[rule], CASES[case])
+
+
+@functools.cache
+def advanced(rule, case):
+    p = program(rule, case)
+    return p.advance(p.theta, p.lives, jax.random.key(2))
+
+
+table = pytest.mark.parametrize(("rule", "case"), [(r, c) for r in RULES for c in CASES])
+
+
+@table
+def test_everything_is_finite(rule, case):
+    for x in jax.tree.leaves(advanced(rule, case)):
+        assert np.all(np.isfinite(x))
+
+
+@table
+def test_an_update_keeps_structure_types_and_weak_types(rule, case):
+    p = program(rule, case)
+    rule = RULES[rule]
+    assert isinstance(rule, Rule)
+    lifetime, policy = p.problem.lifetime, p.problem.lifetime.policy
+    agent = jax.eval_shape(lifetime.start, p.theta, jax.random.key(0))
+    _, rollout = jax.eval_shape(lifetime.act, agent, jax.random.key(0))
+
+    def update(theta, params, state, rollout, key):
+        return rule.update(theta, params, state, rollout, policy, key)
+
+    params, state, metrics = jax.eval_shape(update, p.theta, agent.params, agent.rule_state, rollout, jax.random.key(0))
+    for before, after in ((agent.params, params), (agent.rule_state, state)):
+        assert jax.tree.structure(before) == jax.tree.structure(after)
+        for b, a in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+            assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+            assert not a.weak_type
+    assert "entropy" in metrics
+    assert all(m.shape == () and m.dtype == jnp.float32 for m in metrics.values())
+    assert not any(x.weak_type for x in jax.tree.leaves(jax.eval_shape(rule.init, jax.random.key(0))))
+
+
+@table
+def test_the_second_segment_does_not_recompile(rule, case):
+    p = program(rule, case)
+    _, (lives, _) = advanced(rule, case)[0]
+    assert p.traced == 1
+    p.advance(p.theta, lives, jax.random.key(3))
+    assert p.traced == 1
+
+
+@table
+def test_every_trainable_leaf_moves_or_none_does(rule, case):
+    before = program(rule, case).lives.agent.params
+    after = advanced(rule, case)[0][1][0].agent.params
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(before)]
+    moved = [bool(np.any(b != a)) for b, a in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
+    assert moved == [rule != "random"] * len(moved), [p for p, m in zip(paths, moved, strict=True) if not m]
+
+
+@table
+def test_every_leaf_of_theta_has_a_gradient(rule, case):
+    p = program(rule, case)
+    gradient = advanced(rule, case)[1]
+    assert jax.tree.structure(gradient) == jax.tree.structure(p.theta)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
+
+
+@table
+def test_lives_side_by_side_are_lives_alone(rule, case):
+    p = program(rule, case)
+    _, (lives, _) = advanced(rule, case)[0]
+    twice = jax.tree.map(lambda x: x[jnp.array([0, 0])], p.lives)
+    # The same program, the first life twice: its neighbour must not matter.
+    _, (again, _) = p.advance(p.theta, twice, jax.random.key(2))[0]
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[0]), lives.agent.params, again.agent.params)
