@@ -1,0 +1,153 @@
+"""Comparisons: what is held equal, what is kept, and what becomes of degenerate scores."""
+
+import csv
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_rl import families, zoo
+from learned_rl.lifetime import Lifetime
+from learned_rl.networks import MLP, Network
+from runs import tables
+from runs.discover import _distinct
+from runs.suites import Trial
+from runs.transfer import Comparison, Contender, Curves, compare, fingerprint, train_agents
+
+TRIAL = Trial(families.bernoulli_bandit(), Network(MLP((8,))), streams=2, steps=4, updates=12)
+
+
+def contender(name, theta=(), rule=None):
+    return Contender(name, rule or zoo.BUILT_IN[name](), theta)
+
+
+def test_every_contender_meets_the_same_tasks_and_the_same_seed_gives_the_same_agents():
+    def task(rule, seed):
+        lifetime = Lifetime(TRIAL.tasks, rule, TRIAL.network, TRIAL.streams, TRIAL.steps, TRIAL.updates)
+        theta = jax.eval_shape(rule.init, jax.random.key(0))
+        theta = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), theta)
+        return jax.jit(lambda key: lifetime.start(theta, key).task)(jax.random.key(seed))
+
+    drawn = [task(rule, 5) for rule in (zoo.a2c(), zoo.lpg(), zoo.random())]
+    for other in drawn[1:]:
+        for a, b in zip(jax.tree.leaves(drawn[0]), jax.tree.leaves(other), strict=True):
+            np.testing.assert_array_equal(a, b)
+    first, again = (train_agents(TRIAL, zoo.random(), (), 3, seed=1) for _ in range(2))
+    other = train_agents(TRIAL, zoo.random(), (), 3, seed=2)
+    np.testing.assert_array_equal(first.returns, again.returns)
+    assert first.returns.shape == (3, 12)
+    np.testing.assert_allclose(first.scores, first.returns[:, -1])  # a tenth of 12 updates is the last one
+    assert not np.array_equal(first.returns, other.returns)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Replaces training by a formula; the list of what was trained."""
+    calls = []
+
+    def fake(trial, rule, theta, seeds, seed):
+        calls.append((trial.tasks.name, type(rule).__name__, theta, seeds, seed))
+        scores = np.arange(seeds) + float(np.sum(theta)) / 3
+        return Curves(np.repeat(scores[:, None], 5, axis=1), scores)
+
+    monkeypatch.setattr("runs.transfer.train_agents", fake)
+    return calls
+
+
+def go_on(*_):
+    return True
+
+
+def test_what_was_finished_is_kept_and_never_taken_for_something_else(tmp_path, trained):
+    theta = np.float32([1.0, 2.0])
+    learned = contender("learned", theta, zoo.a2c())
+    both = [learned, contender("random")]
+    first = compare([TRIAL], both, 2, tmp_path, go_on)
+    again = compare([TRIAL], both, 2, tmp_path, go_on)
+    assert len(trained) == 2
+    assert first is not None
+    assert again is not None
+    np.testing.assert_array_equal(first.scores("learned"), again.scores("learned"))  # through JSON, bit for bit
+    np.testing.assert_array_equal(first.scores("learned")[:, 0], np.arange(2) + 1.0)
+
+    step = np.nextafter(theta, 9).astype(np.float32)
+    for change in [
+        dict(contenders=[learned._replace(theta=step)]),
+        dict(contenders=[learned._replace(theta=theta.reshape(2, 1))]),
+        dict(contenders=[learned._replace(rule=zoo.ppo())]),
+        dict(seeds=3),
+        dict(seed=7),
+        dict(trials=[Trial(TRIAL.tasks, TRIAL.network, 2, 4, 13)]),
+        dict(trials=[Trial(TRIAL.tasks, Network(MLP((9,))), 2, 4, 12)]),
+    ]:
+        before = len(trained)
+        usual = dict(trials=[TRIAL], contenders=[learned], seeds=2, folder=tmp_path, progress=go_on)
+        compare(**(usual | change))
+        assert len(trained) == before + 1, change
+
+
+def test_a_comparison_stops_between_two_evaluations_and_goes_on_there(tmp_path, trained):
+    both = [contender("a2c"), contender("random")]
+    assert compare([TRIAL], both, 2, tmp_path, lambda done, *_: done < 1) is None
+    assert [name for _, name, *_ in trained] == ["ActorCritic"]
+    assert compare([TRIAL], both, 2, tmp_path, go_on) is not None
+    assert [name for _, name, *_ in trained] == ["ActorCritic", "NoLearning"]
+
+
+def comparison(**means):
+    """One task a position, two runs 0.5 above and below the mean."""
+    tasks = [f"task{i}" for i in range(len(next(iter(means.values()))))]
+
+    def curves(mean):
+        scores = np.array([mean - 0.5, mean + 0.5])
+        return Curves(np.repeat(scores[:, None], 4, axis=1), scores)
+
+    results = {c: {t: curves(m) for t, m in zip(tasks, row, strict=True)} for c, row in means.items()}
+    return Comparison(tuple(tasks), (1000,) * len(tasks), results)
+
+
+def test_scores_are_normalised_between_random_and_the_best_hand_designed_rule():
+    seen = comparison(learned=[30.0, -5.0], a2c=[10.0, -10.0], ppo=[20.0, -20.0], random=[0.0, -30.0])
+    np.testing.assert_allclose(seen.normalised("learned").mean(axis=0), [1.5, 25 / 20])
+    np.testing.assert_allclose(seen.normalised("random").mean(axis=0), 0)
+    np.testing.assert_allclose(seen.normalised("ppo").mean(axis=0), [1.0, 0.5])
+
+
+def test_normalisation_where_hand_designed_rules_are_no_better_than_chance():
+    useless = comparison(learned=[30.0], a2c=[-10.0], random=[0.0])
+    np.testing.assert_allclose(useless.normalised("learned").mean(), 1.0)  # the best of all stands in
+    np.testing.assert_allclose(useless.normalised("a2c").mean(), -1 / 3)
+    nobody = comparison(learned=[5.0], a2c=[5.0], random=[5.0])
+    np.testing.assert_allclose(nobody.normalised("learned")[:, 0], [-0.5, 0.5])  # raw differences, no division by zero
+    alone = comparison(learned=[2.0], random=[0.0])
+    np.testing.assert_allclose(alone.normalised("learned").mean(), 1.0)
+
+
+def test_the_verdict_is_said_plainly():
+    seen = comparison(learned=[30.0] * 4, a2c=[10.0] * 4, close=[30.0] * 4, random=[0.0] * 4)
+    assert "learned against a2c: won; IQM 3.0" in seen.verdict("learned", "a2c")
+    assert "a2c against learned: lost" in seen.verdict("a2c", "learned")
+    assert "undecided (the intervals overlap)" in seen.verdict("learned", "close")
+
+
+def test_the_table_the_scores_and_the_figures_are_written(tmp_path):
+    seen = comparison(learned=[30.0, 1 / 3], a2c=[10.0, 1.0], random=[0.0, 0.0])
+    text = tables.write(seen, 2, "learned", tmp_path / "report")
+    assert "| task0 (1,000) | 30.00 [29.50, 30.50] | 10.00" in text
+    assert "learned against a2c" in text
+    assert (tmp_path / "report" / "table.md").read_text() == text
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "report" / "scores.csv").read_text())))
+    assert len(rows) == 3 * 2 * 2
+    assert float(rows[2]["score"]) == 1 / 3 - 0.5  # every digit
+    for figure in ("curves.png", "intervals.png"):
+        assert (tmp_path / "report" / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_contenders_of_one_name_are_told_apart_and_equal_ones_are_one():
+    one, two = (contender("rule", np.float32([x]), zoo.a2c()) for x in (1, 2))
+    assert [c.name for c in _distinct([one, two, one, contender("a2c"), contender("a2c")])] == ["rule", "rule-2", "a2c"]
+    assert _distinct([one, two])[1].theta == [2]
+    assert fingerprint(contender("a2c")) != fingerprint(contender("ppo"))
+    assert fingerprint(one) == fingerprint(one._replace(name="other"))
