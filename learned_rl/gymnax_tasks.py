@@ -11,7 +11,8 @@ environment raises both flags (DeepSea always does) the episode terminated.
 it is refused here. Seaquest-MinAtar is 30 to 100 times slower than its siblings on a CPU; it works.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple, Protocol
@@ -27,17 +28,24 @@ UNUSABLE = {"MNISTBandit-bsuite": "it downloads its data set when it is built"}
 
 def _gymnax() -> Any:
     """gymnax, imported when it is needed: it takes seconds, and no help text should wait for it."""
-    # Some of its modules build arrays as they are imported, and the first use may be inside a trace.
-    with jax.ensure_compile_time_eval():
+    with _outside():  # some of its modules build arrays as they are imported
         import gymnax
     return gymnax
+
+
+@contextlib.contextmanager
+def _outside() -> Iterator[None]:
+    """Arrays made here are concrete and on one device, even if the first use of something is inside a trace or shard."""
+    nowhere = jax.sharding.AbstractMesh((), ())
+    with jax.sharding.use_abstract_mesh(nowhere), jax.ensure_compile_time_eval():
+        yield
 
 
 @cache
 def _environment(env_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
     """gymnax methods are jitted with `self` static, hashed by identity: one object an environment, or it recompiles."""
     gymnax = _gymnax()
-    with jax.ensure_compile_time_eval():  # mazes build arrays in their constructors
+    with _outside():  # mazes build arrays in their constructors
         return gymnax.make(env_id, **dict(options))
 
 
@@ -164,8 +172,7 @@ class GymnaxFamily:
     @cached_property
     def actions(self) -> Actions:
         env, params = self._made
-        # Spaces build their bounds as they are asked for, and the first to ask may be inside a trace.
-        with jax.ensure_compile_time_eval():
+        with _outside():  # spaces build their bounds as they are asked for
             space = env.action_space(params)
             if hasattr(space, "n"):
                 return Discrete(int(space.n))
