@@ -23,20 +23,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         known, rest = _parser().parse_known_args(arguments)
         summary_file = known.json
-        summary = _run(known, rest)
-        if summary_file:
-            _write_json(summary_file, {"exit": 0} | summary)
-        return int(summary.get("exit", 0))
+        summary = {"exit": 0} | _run(known, rest)
     except UserError as mistake:
         print(f"learned-rl: {mistake}", file=sys.stderr)
-        if summary_file:
-            _write_json(summary_file, {"error": str(mistake), "exit": mistake.exit_code})
-        return mistake.exit_code
+        summary = {"exit": mistake.exit_code, "error": str(mistake)}
     except KeyboardInterrupt:  # where no work was under way that had to be saved
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    try:
+        if summary_file:
+            _write_json(summary_file, summary)
+    except DiskError as mistake:
+        print(f"learned-rl: {mistake}", file=sys.stderr)
+        return int(summary["exit"]) or mistake.exit_code
+    return int(summary["exit"])
 
 
 class _Parser(argparse.ArgumentParser):
