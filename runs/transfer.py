@@ -51,8 +51,9 @@ def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) 
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(seeds))
     # At most 8 agents at once: a fixed micro-batch, so that the number of devices changes no bit of the result.
     microbatch = max(n for n in range(1, 9) if seeds % n == 0)
+    program = _lives(trial, rule, microbatch)
     with lives_over(seeds // microbatch):
-        returns = np.asarray(_lives(trial, rule, microbatch)(theta, keys))
+        returns = np.asarray(program(theta, keys))
     points = np.unique(np.linspace(0, trial.updates - 1, min(POINTS, trial.updates)).astype(int))
     last = max(1, round(FINAL * trial.updates))
     return Curves(returns[:, points], returns[:, -last:].mean(axis=1))
@@ -61,6 +62,7 @@ def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) 
 @cache  # one program for a learned rule, its untrained start and every other theta
 def _lives(trial: Trial, rule: Rule, microbatch: int) -> Callable[[Theta, Array], Array]:
     lifetime = Lifetime(trial.tasks, rule, trial.network, trial.streams, trial.steps, trial.updates)
+    jax.eval_shape(lifetime.policy.init, jax.random.key(0))  # builds the environment here, not inside a shard
 
     def life(theta: Theta, key: PRNGKeyArray) -> tuple[Float[Array, " updates"], tuple[()]]:
         key_birth, key_life = jax.random.split(key)
