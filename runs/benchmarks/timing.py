@@ -1,9 +1,13 @@
 """How everything here is timed: side by side in one process, in turns, warm, with compilation told apart."""
 
+import os
+import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -73,4 +77,8 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]
 def device_name() -> str:
     """What the numbers were measured on."""
     device = jax.devices()[0]
-    return f"{jax.device_count()} x {device.device_kind} ({device.platform})"
+    if device.platform != "cpu":
+        return f"{jax.device_count()} x {device.device_kind}"
+    info = Path("/proc/cpuinfo")  # JAX calls every processor "cpu"
+    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    return f"{os.cpu_count()} cores of {models[0] if models else platform.machine()}"
