@@ -74,5 +74,7 @@ def collect(
 
     cleared = jax.tree.map(lambda m: jnp.where(streams.last[:, None], 0.0, m), streams.memory)
     streams = streams._replace(memory=cleared, last=jnp.zeros_like(streams.last))
-    end, (obs, action, *results, acted) = jax.lax.scan(step, streams, (act_keys, env_keys))
-    return end, Rollout(obs, action, *results, acted.log_prob(action), memory=cleared, progress=progress)
+    end, record = jax.lax.scan(step, streams, (act_keys, env_keys))
+    obs, action, reward, discount, last, next_obs, acted = record
+    log_prob = acted.log_prob(action)
+    return end, Rollout(obs, action, reward, discount, last, next_obs, log_prob, memory=cleared, progress=progress)
