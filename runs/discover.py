@@ -132,8 +132,9 @@ def _publish(experiment: Experiment, folder: RunFolder, journal: Journal, outcom
     from runs import figures
 
     figures.training_curves(_returns(experiment, folder.path), folder.path / "training.png")
-    for artifact in ("rule", "training.png", "run.json"):
-        journal.artifact(artifact)
+    # MLflow puts what a folder holds, not the folder itself. `rule/` is where the model's versions lie.
+    for artifact, where in (("rule", "latest"), ("training.png", ""), ("run.json", "")):
+        journal.artifact(artifact, where)
     journal.model(experiment.name, "rule", {"learned_rl.rule": type(experiment.rule).__name__})
     env_steps = outcome.step * experiment.env_steps_per_step
     journal.metrics(
@@ -208,7 +209,7 @@ def _record(comparison: Comparison, seeds: int, ours: str, folder: RunFolder, jo
                 params={"seeds": seeds, "env_steps": steps},
                 metrics={f"eval/{task}/return": float(scores.mean()), f"eval/{task}/std": float(scores.std())},
             )
-    journal.artifact("report")
+    journal.artifact("report", "report")
     aggregates = {name: comparison.aggregate(name)._asdict() for name in comparison.results}
     journal.child(
         "aggregate",
