@@ -35,7 +35,7 @@ def _gymnax() -> Any:
 
 @contextlib.contextmanager
 def _outside() -> Iterator[None]:
-    """Arrays made here are concrete and on one device, even if the first use of something is inside a trace or shard."""
+    """Arrays made here are concrete and on one device, even if first used inside a trace or a shard."""
     nowhere = jax.sharding.AbstractMesh((), ())
     with jax.sharding.use_abstract_mesh(nowhere), jax.ensure_compile_time_eval():
         yield
@@ -163,22 +163,13 @@ class GymnaxFamily:
                 raise ValueError(f"{self.env_id} has no parameter {field!r}; it has {sorted(params.__dict__)}")
         return env, params
 
-    @cached_property
+    @property
     def obs_shape(self) -> tuple[int, ...]:
-        key = jax.eval_shape(jax.random.key, 0)
-        task = jax.eval_shape(self.draw, key)
-        return jax.eval_shape(self.reset, task, key)[1].shape
+        return _obs_shape(self)
 
-    @cached_property
+    @property
     def actions(self) -> Actions:
-        env, params = self._made
-        with _outside():  # spaces build their bounds as they are asked for
-            space = env.action_space(params)
-            if hasattr(space, "n"):
-                return Discrete(int(space.n))
-            shape = space.shape or (1,)
-            low, high = (jnp.broadcast_to(bound, shape).ravel().tolist() for bound in (space.low, space.high))
-        return Continuous(len(low), tuple(low), tuple(high))
+        return _actions(self)
 
     def draw(self, key: PRNGKeyArray) -> GymnaxTask:
         env, params = self._made
@@ -236,6 +227,25 @@ class GymnaxFamily:
             return action
         low, high = jnp.asarray(self.actions.low), jnp.asarray(self.actions.high)
         return low + (high - low) * (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
+
+
+@cache
+def _obs_shape(family: GymnaxFamily) -> tuple[int, ...]:
+    key = jax.eval_shape(jax.random.key, 0)
+    task = jax.eval_shape(family.draw, key)
+    return jax.eval_shape(family.reset, task, key)[1].shape
+
+
+@cache
+def _actions(family: GymnaxFamily) -> Actions:
+    env, params = family._made
+    with _outside():  # spaces build their bounds as they are asked for
+        space = env.action_space(params)
+        if hasattr(space, "n"):
+            return Discrete(int(space.n))
+        shape = space.shape or (1,)
+        low, high = (jnp.broadcast_to(bound, shape).ravel().tolist() for bound in (space.low, space.high))
+    return Continuous(len(low), tuple(low), tuple(high))
 
 
 def _strong(tree: PyTree) -> PyTree:

@@ -34,9 +34,9 @@ class Trial:
 
 
 def small() -> tuple[Trial, ...]:
-    """Navigation, credit assignment, exploration and control, 1e5 steps each; the recipe `default` sees none of them."""
+    """Navigation, credit assignment, exploration, control: 5e4 steps each; the recipe `default` sees none of them."""
     tasks = (families.meta_maze(), families.umbrella_chain(), families.deep_sea(), families.fixed("Acrobot-v1"))
-    return tuple(Trial(family) for family in tasks)
+    return tuple(Trial(family, updates=200) for family in tasks)
 
 
 def grid() -> tuple[Trial, ...]:

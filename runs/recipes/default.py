@@ -18,12 +18,14 @@ def experiment() -> Experiment:
         rule=LPG(predictions=8, hidden=32, learning_rate=5e-3, optimizer=Adam(max_norm=1.0)),
         families=(families.catch(), families.cartpole()),
         outer=GradientDescent(
-            TruncatedBackprop(horizon=40, window=1, lives=16, stagger=True, microbatch=8), learning_rate=2e-3
+            TruncatedBackprop(horizon=40, window=1, lives=16, stagger=True, microbatch=8),
+            learning_rate=2e-3,
+            decay=0.995,
         ),
-        objective=PolicyGradientSurrogate(critic=network, policy_target=1e-3, prediction_target=1e-3),
+        objective=PolicyGradientSurrogate(critic=network, entropy=5e-3, policy_target=1e-3, prediction_target=1e-3),
         network=network,
         inner=Inner(streams=16, steps=16, updates=200, segment=5),
-        steps=500,
+        steps=400,
         report_every=10,
         checkpoint_every=100,
         transfer=Transfer(suite="small", against=("a2c", "ppo"), seeds=10),
