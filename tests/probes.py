@@ -74,7 +74,10 @@ class LateReward(Probe):
 
 
 class Wage(Probe):
-    """One a step. If nothing terminates, V = 1 / (1 - gamma); if each step does, V = 1."""
+    """One a step, and nothing to see. If nothing terminates, V = 1 / (1 - gamma); if each step does, V = 1."""
+
+    def observe(self, state):
+        return jnp.ones(2)
 
     def reward(self, task, state, action):
         return 1.0

@@ -12,7 +12,7 @@ from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import Drift
 from tests.probes import RECURRENT, SMALL, CueValue, LateReward, MatchCue, Recall, Wage, reach
 
-GAMMA = 0.9
+GAMMA = 0.8
 FAST = Coefficients(learning_rate=0.02, discount=GAMMA, entropy=0.0, value_cost=1.0)
 LEARNERS = {"a2c": ActorCritic(FAST), "ppo": Drift(coefficients=FAST, epochs=2, minibatches=2)}
 

@@ -16,8 +16,8 @@ from learned_rl.rules.none import NoLearning
 from learned_rl.rules.schedule import Schedule
 from learned_rl.types import Rule
 from meta_objectives.problem import MetaProblem
-from meta_objectives.validation import PolicyGradientSurrogate
 from tests.probes import RECURRENT, SMALL, MatchCue, Recall, jitter, reach
+from truncation.problem import Segment
 
 
 class Case(NamedTuple):
@@ -36,9 +36,24 @@ RULES = {
 }
 CASES = {
     "discrete": Case(MatchCue(2), SMALL),
+    "continuous with memory": Case(reach(2), RECURRENT),
     "continuous": Case(reach(2), SMALL),
-    "memory": Case(Recall(2), RECURRENT),
+    "discrete with memory": Case(Recall(2), RECURRENT),
 }
+# Each cell compiles a program; two columns have every kind of action, with and without memory, between them.
+SLOW = ("continuous", "discrete with memory")
+
+
+class Likelihood:
+    """The cheapest judgement that is differentiable: -E[r log pi(a)] on the last steps of the segment."""
+
+    def start(self, lifetime, key):
+        return ()
+
+    def judge(self, lifetime, theta, agent, history, state, key):
+        rollout = jax.lax.stop_gradient(jax.tree.map(lambda x: x[-1], history.rollout))
+        log_prob = lifetime.policy.unroll(agent.params, rollout).policy.log_prob(rollout.action)
+        return Segment(-jnp.mean(rollout.reward * log_prob), {}), ()
 
 
 class Program:
@@ -46,7 +61,7 @@ class Program:
 
     def __init__(self, rule, case):
         lifetime = Lifetime(case.tasks, rule, case.network, streams=4, steps=4, updates=4)
-        self.problem = MetaProblem(lifetime, PolicyGradientSurrogate(critic=SMALL, critic_epochs=1), segment=2)
+        self.problem = MetaProblem(lifetime, Likelihood(), segment=2)
         self.traced = 0
         self.theta = jax.jit(lambda key: jitter(rule.init(key), key, 0.3))(jax.random.key(0))
         self.start = jax.jit(jax.vmap(self.problem.start, in_axes=(None, 0)))
@@ -75,7 +90,10 @@ def advanced(rule, case):
     return p.advance(p.theta, p.lives, jax.random.key(2))
 
 
-table = pytest.mark.parametrize(("rule", "case"), [(r, c) for r in RULES for c in CASES])
+table = pytest.mark.parametrize(
+    ("rule", "case"),
+    [pytest.param(r, c, marks=[pytest.mark.slow] if c in SLOW else []) for r in RULES for c in CASES],
+)
 
 
 @table
