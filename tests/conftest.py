@@ -1,5 +1,6 @@
 """Strictness and speed switches for the whole suite."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -14,3 +15,8 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 assert learned_rl is not None  # imported for its thread-pool setting, before any device is touched
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """Settings objects by their type: their repr holds addresses of functions, and workers must agree on every name."""
+    return type(val).__name__ if dataclasses.is_dataclass(val) and not isinstance(val, type) else None
