@@ -21,8 +21,8 @@ from truncation import PersistentES, TruncatedBackprop
 
 NETWORK = Network(MLP((4,)))
 OUTER = {
-    "backprop": GradientDescent(TruncatedBackprop(horizon=2, window=1, lives=4, microbatch=1)),
-    "persistent": GradientDescent(PersistentES(horizon=2, window=1, lives=8, std=0.1, microbatch=2)),
+    "backprop": GradientDescent(TruncatedBackprop(horizon=2, window=1, lives=4, stagger=False, microbatch=1)),
+    "persistent": GradientDescent(PersistentES(horizon=2, window=1, lives=8, std=0.1, stagger=False, microbatch=2)),
     "evolution": Evolution("Open_ES", population=8, horizon=2, std=0.1, microbatch=2),
 }
 

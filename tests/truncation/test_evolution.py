@@ -154,7 +154,7 @@ ANY = [
 ]
 
 
-@pytest.mark.parametrize("estimator", ANY, ids=repr)
+@pytest.mark.parametrize("estimator", ANY)
 def test_antithetic_partners_share_all_randomness(estimator):
     # Inner noise a thousand times the signal must cancel to rounding.
     def gradients(noise):
