@@ -1,8 +1,11 @@
 """Experiments that a process finishes in seconds; `python -m tests.tiny FOLDER NAME...` runs them one after another."""
 
+import os
 import sys
 import time
 from pathlib import Path
+
+import jax
 
 from learned_rl import families
 from learned_rl.networks import MLP, Network
@@ -20,6 +23,21 @@ from runs.signals import stop_on_signal
 from truncation import PersistentES, TruncatedBackprop
 
 NETWORK = Network(MLP((4,)))
+# Children compile nearly everything that they run: less optimised code is there a third sooner, and as deterministic.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def environment(**more):
+    """For a child process: the compilation cache of the suite, and no store but the one it is told."""
+    usual = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    cache = {
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {QUICK}",
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
+    return usual | cache | more
+
+
 OUTER = {
     "backprop": GradientDescent(TruncatedBackprop(horizon=2, window=1, lives=4, stagger=False, microbatch=1)),
     "persistent": GradientDescent(PersistentES(horizon=2, window=1, lives=8, std=0.1, stagger=False, microbatch=2)),
