@@ -84,10 +84,10 @@ def main(folder: Path, names) -> int:
         with stop_on_signal() as stop, lives_over(e.outer.batches):
             began = time.monotonic()
             outcome = loop.train(e, folder / name, journal, stop, quiet=True)
-        journal.close()
-        if stop.requested:
-            return stop.exit_code
-        (folder / name / "finished").touch()
+            journal.close()
+            if stop.requested:
+                return stop.exit_code
+            (folder / name / "finished").touch()
         print("finished", name, time.monotonic() - began - outcome.compile_seconds, flush=True)
     return 0
 

@@ -75,7 +75,8 @@ def test_killed_while_training_while_saving_and_interrupted_every_learner_ends_i
             time.sleep(delay)
             process.send_signal(signal.SIGINT if polite else signal.SIGKILL)
         print(f"{name}: {process.returncode} after {delay:.2f} s of {whole[1][name]:.2f}")
-        assert process.returncode in (130 if polite else -signal.SIGKILL, 0)
+        too_late = (tmp_path / name / "finished").exists()  # then a polite signal finds nobody who listens to it
+        assert process.returncode == (130 if polite else -signal.SIGKILL) or too_late
         point = f"checkpoint {dice.choice(points)}"
         with start(tmp_path, name, crash_at=point) as process:
             process.communicate(timeout=300)
@@ -105,8 +106,12 @@ def test_twenty_of_twenty_kills_at_any_moment_of_the_process(tmp_path, whole, na
     duration = time.monotonic() - began
     for number in range(40):
         folder = tmp_path / str(number)
-        delay = dice.uniform(0, duration)
+        # Most of the process is imports, with nothing to lose: three kills of four wait until the outer loop begins.
+        at_once = number % 4 == 0
+        delay = dice.uniform(0, duration if at_once else 1.2 * whole[1][name])
         with start(folder, name) as process:
+            if not at_once:
+                wait_until_ready(process, name)
             time.sleep(delay)
             process.send_signal(signal.SIGKILL)
         if (folder / name / "finished").exists():
