@@ -46,6 +46,7 @@ BREAKOUT = Lifetime(
 def final_returns(lifetime, seeds):
     """Mean return of each seed's agent over the last tenth of its life."""
 
+    @jax.jit
     def life(key):
         def update(agent, key):
             agent, _, _ = lifetime.live((), agent, key)
@@ -55,8 +56,11 @@ def final_returns(lifetime, seeds):
         _, returns = jax.lax.scan(update, lifetime.start((), key), keys)
         return jnp.mean(returns[-max(1, lifetime.updates // 10) :])
 
-    # One seed after the other: on a CPU, lives side by side win nothing.
-    return np.asarray(jax.jit(lambda keys: jax.lax.map(life, keys))(jax.random.split(jax.random.key(0), seeds)))
+    found = []
+    for seed in range(seeds):  # one after the other: on a CPU, lives side by side win nothing
+        found.append(float(life(jax.random.key(seed))))
+        print(f"seed {seed}: {found[-1]:.2f}", flush=True)
+    return np.array(found)
 
 
 def test_the_reference_configuration_trains():
@@ -74,6 +78,10 @@ def test_ppo_solves_cartpole():
 
 @pytest.mark.slow
 def test_ppo_on_breakout_is_the_published_reference():
-    """50.08 in OPEN's repository (16 seeds); within 15 % of it."""
-    returns = final_returns(BREAKOUT, 2)
-    assert abs(returns.mean() - 50.08) < 0.15 * 50.08
+    """50.08 in OPEN's repository (the mean of 16 seeds); within 15 % of it, and one standard error of our own mean.
+
+    Agents settle on one of two ways to play, near 25 and near 75: seeds differ by as much as the mean itself.
+    """
+    returns = final_returns(BREAKOUT, 8)
+    error = returns.std(ddof=1) / len(returns) ** 0.5
+    assert abs(returns.mean() - 50.08) < 0.15 * 50.08 + error
