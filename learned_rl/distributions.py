@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from learned_rl.types import Actions, Discrete
+
 
 class Categorical(NamedTuple):
     """Over `A` actions, from unnormalised `logits`."""
@@ -16,7 +18,11 @@ class Categorical(NamedTuple):
     logits: Float[Array, "... A"]
 
     def sample(self, key: PRNGKeyArray) -> Int[Array, "..."]:
-        return jax.random.categorical(key, self.logits)
+        return self.perturbed(jax.random.gumbel(key, self.logits.shape, self.logits.dtype))
+
+    def perturbed(self, noise: Float[Array, "... A"]) -> Int[Array, "..."]:
+        """The sample that standard Gumbel `noise` makes of the logits (Gumbel-max)."""
+        return jnp.argmax(self.logits + noise, axis=-1)
 
     def mode(self) -> Int[Array, "..."]:
         return jnp.argmax(self.logits, axis=-1)
@@ -43,7 +49,10 @@ class Normal(NamedTuple):
     log_std: Float[Array, "... D"]
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "... D"]:
-        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return self.perturbed(jax.random.normal(key, self.mean.shape, self.mean.dtype))
+
+    def perturbed(self, noise: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """The sample that standard normal `noise` makes."""
         return self.mean + jnp.exp(self.log_std) * noise
 
     def mode(self) -> Float[Array, "... D"]:
@@ -64,3 +73,10 @@ class Normal(NamedTuple):
 
 
 Distribution: TypeAlias = Categorical | Normal
+
+
+def action_noise(actions: Actions, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*shape width"]:
+    """What `perturbed` takes, drawn before there are logits; with it, `perturbed` is `sample(key)`."""
+    if isinstance(actions, Discrete):
+        return jax.random.gumbel(key, (*shape, actions.count))
+    return jax.random.normal(key, (*shape, actions.size))

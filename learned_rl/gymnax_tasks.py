@@ -199,18 +199,12 @@ class GymnaxFamily:
         self, task: GymnaxTask, state: PyTree, action: Num[Array, "*action"], key: PRNGKeyArray
     ) -> tuple[PyTree, TimeStep]:
         env, _ = self._made
-        key_step, key_reset = jax.random.split(key)
-        obs, next_state, reward, terminated, _ = env.step_env(key_step, state, self._decode(action), task.params)
-        last = jnp.logical_or(terminated, env.is_truncated(next_state, task.params))
-        reset_state, reset_obs = self.reset(task, key_reset)
-        next_obs = self._encode(obs)
-        next_state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), next_state, reset_state)
-        return jax.tree.map(lambda new, old: jnp.where(last, new, old), reset_state, next_state), TimeStep(
-            obs=jnp.where(last, reset_obs, next_obs),
+        obs, next_state, reward, terminated, _ = env.step_env(key, state, self._decode(action), task.params)
+        return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.result_type(old)), next_state, state), TimeStep(
             reward=jnp.asarray(reward, jnp.float32).reshape(()),
             discount=1.0 - jnp.asarray(terminated, jnp.float32),
-            last=last,
-            next_obs=next_obs,
+            last=jnp.logical_or(terminated, env.is_truncated(next_state, task.params)),
+            next_obs=self._encode(obs),
         )
 
     def _encode(self, obs: Num[Array, "*obs"]) -> Float[Array, "*obs"]:

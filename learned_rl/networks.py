@@ -13,6 +13,31 @@ from learned_rl.distributions import Categorical, Distribution, Normal
 from learned_rl.types import Actions, Discrete, Heads, Memory, Outputs, Params, Rollout
 
 
+def orthogonal(gain: float) -> Callable[..., Float[Array, "rows columns"]]:
+    """Initialiser of matrices whose columns (rows, if there are more columns) are orthogonal, of norm `gain`.
+
+    Saxe et al. 2014. The same numbers as `jax.nn.initializers.orthogonal`, by modified Gram-Schmidt instead of LAPACK:
+    births happen inside loops over lives, where on two cores a call of LAPACK and parallel kernels can wait for each
+    other in XLA's thread pool for ever (seen on jaxlib 0.10.2).
+    """
+
+    def init(key: PRNGKeyArray, shape: tuple[int, int], dtype: Any = jnp.float32) -> Float[Array, "rows columns"]:
+        rows, columns = shape
+        drawn = jax.random.normal(key, (max(shape), min(shape)) if rows != columns else shape, dtype)
+
+        def orthonormal(j: Array, q: Array) -> Array:
+            column = q[:, j] / jnp.linalg.norm(q[:, j])
+            later = jnp.where(jnp.arange(q.shape[1]) > j, column @ q, 0)
+            return (q - jnp.outer(column, later)).at[:, j].set(column)
+
+        q = drawn
+        for _ in range(2):  # once leaves errors of the size of the condition number, twice does not
+            q = jax.lax.fori_loop(0, q.shape[1], orthonormal, q)
+        return gain * (q.T if rows < columns else q)
+
+    return init
+
+
 @dataclass(frozen=True)
 class MLP:
     """Flattens the observation, then `hidden` layers with `activation`; orthogonal initialisation (gain sqrt 2)."""
@@ -23,7 +48,7 @@ class MLP:
     def __call__(self, x: Float[Array, "..."], obs_rank: int, name: str) -> Float[Array, "... features"]:
         x = x.reshape((*x.shape[: x.ndim - obs_rank], -1))
         for i, width in enumerate(self.hidden):
-            x = self.activation(nn.Dense(width, kernel_init=nn.initializers.orthogonal(2**0.5), name=f"{name}_{i}")(x))
+            x = self.activation(nn.Dense(width, kernel_init=orthogonal(2**0.5), name=f"{name}_{i}")(x))
         return x
 
 
@@ -66,7 +91,7 @@ class _Agent(nn.Module):
 
     def _policy(self, features: Float[Array, "... features"]) -> Distribution:
         # Gain 0.01: an agent is born close to uniform, whatever its body.
-        small = nn.initializers.orthogonal(0.01)
+        small = orthogonal(0.01)
         if isinstance(self.actions, Discrete):
             return Categorical(nn.Dense(self.actions.count, kernel_init=small, name="policy")(features))
         mean = nn.Dense(self.actions.size, kernel_init=small, name="policy")(features)

@@ -1,11 +1,12 @@
 """Acting: the streams of one agent, and what they record."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from learned_rl.distributions import action_noise
 from learned_rl.types import Memory, Params, Policy, Rollout, TaskFamily
 
 
@@ -40,6 +41,13 @@ def start_streams(tasks: TaskFamily, task: PyTree, policy: Policy, count: int, k
     )
 
 
+def restart(last: Bool[Array, " B"], fresh: PyTree, following: PyTree) -> Any:
+    """`fresh` for the streams whose episode ended, `following` for the others; leaves `[B, ...]`."""
+    return jax.tree.map(
+        lambda new, old: jnp.where(last.reshape(last.shape + (1,) * (old.ndim - last.ndim)), new, old), fresh, following
+    )
+
+
 def collect(
     tasks: TaskFamily, task: PyTree, policy: Policy, params: Params, streams: Streams, keys: Array, progress: Array
 ) -> tuple[Streams, Rollout]:
@@ -49,21 +57,25 @@ def collect(
     data. (A real action would otherwise carry a reparametrised gradient into the environment.)
     """
     # Whatever does not depend on the step before is done for all steps at once, before the loop and after it: on few
-    # streams, a step costs what its many small kernels cost, and hashing keys is a good part of them.
-    act_keys, env_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    env_keys = jax.vmap(lambda key: jax.random.split(key, streams.last.shape[0]))(env_keys)
+    # streams, a step costs what its many small kernels cost, and most of those are hashes of keys.
+    count = streams.last.shape[0]
+    keys = jax.vmap(lambda key: jax.random.split(key, 1 + 2 * count))(keys)
+    act_keys, step_keys, reset_keys = keys[:, 0], keys[:, 1 : 1 + count], keys[:, 1 + count :]
+    noise = jax.vmap(lambda key: action_noise(tasks.actions, key, (count,)))(act_keys)
+    fresh = jax.vmap(jax.vmap(tasks.reset, in_axes=(None, 0)), in_axes=(None, 0))(task, reset_keys)
 
-    def step(streams: Streams, keys: tuple[PRNGKeyArray, PRNGKeyArray]):
-        key_act, key_env = keys
+    def step(streams: Streams, inputs: tuple[Array, Array, PyTree]):
+        noise, step_keys, fresh = inputs
         memory, outputs = policy.act(params, streams.memory, streams.obs, streams.last)
-        action = jax.lax.stop_gradient(outputs.policy.sample(key_act))
-        env, out = jax.vmap(tasks.step, in_axes=(None, 0, 0, 0))(task, streams.env, action, key_env)
+        action = jax.lax.stop_gradient(outputs.policy.perturbed(noise))
+        env, out = jax.vmap(tasks.step, in_axes=(None, 0, 0, 0))(task, streams.env, action, step_keys)
+        env, obs = restart(out.last, fresh, (env, out.next_obs))
         running = streams.running_return + out.reward
         ended = jnp.where(out.last, running, streams.episode_return)
         episodes = streams.episodes + out.last
         following = Streams(
             env=env,
-            obs=out.obs,
+            obs=obs,
             last=out.last,
             memory=memory,
             running_return=jnp.where(out.last, 0.0, running),
@@ -74,7 +86,7 @@ def collect(
 
     cleared = jax.tree.map(lambda m: jnp.where(streams.last[:, None], 0.0, m), streams.memory)
     streams = streams._replace(memory=cleared, last=jnp.zeros_like(streams.last))
-    end, record = jax.lax.scan(step, streams, (act_keys, env_keys))
+    end, record = jax.lax.scan(step, streams, (noise, step_keys, fresh))
     obs, action, reward, discount, last, next_obs, acted = record
     log_prob = acted.log_prob(action)
     return end, Rollout(obs, action, reward, discount, last, next_obs, log_prob, memory=cleared, progress=progress)

@@ -42,14 +42,12 @@ class TimeStep(NamedTuple):
     """One step of one stream.
 
     Attributes:
-      obs: what to act on next; after a reset where `last`.
       reward: float32.
       discount: 0 where the task terminated, else 1.
       last: the episode ended with this step, by termination or by its time limit.
-      next_obs: what the action led to, before any reset: the observation to bootstrap from.
+      next_obs: what the action led to: the observation to bootstrap from. The next episode begins with another one.
     """
 
-    obs: Float[Array, "*obs"]
     reward: Float[Array, ""]
     discount: Float[Array, ""]
     last: Bool[Array, ""]
@@ -81,7 +79,7 @@ class TaskFamily(Protocol):
     def step(
         self, task: PyTree, state: PyTree, action: Num[Array, "*action"], key: PRNGKeyArray
     ) -> tuple[PyTree, TimeStep]:
-        """Takes one step, and begins the next episode of the same task where the last one ended."""
+        """Takes one step. Never begins an episode: whoever acts does (`learned_rl.rollout.restart`)."""
         ...
 
 

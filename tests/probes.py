@@ -42,14 +42,11 @@ class Probe:
         reward = self.reward(task, state, action)
         following = state._replace(time=state.time + 1)
         last = following.time >= self.length
-        begun, begun_obs = self.reset(task, key)
-        next_obs = self.observe(following)
-        return jax.tree.map(lambda b, f: jnp.where(last, b, f), begun, following), TimeStep(
-            obs=jnp.where(last, begun_obs, next_obs),
+        return following, TimeStep(
             reward=jnp.asarray(reward, jnp.float32),
             discount=1.0 - jnp.asarray(last & self.terminates, jnp.float32),
             last=last,
-            next_obs=next_obs,
+            next_obs=self.observe(following),
         )
 
     def observe(self, state):
