@@ -55,6 +55,8 @@ def side_by_side(
     live: Callable, thetas: tuple[Theta, ...], lives: Life, axis: int | None
 ) -> tuple[Life, Segment, tuple]:
     """All particles through the window at once, and nothing is differentiated."""
+    if thetas[-1] is thetas[0]:
+        thetas = thetas[:1]  # a fact that `vmap` would hide
     lives, reports = jax.vmap(live, (0, axis))(thetas, lives)
     return lives, reports, ()
 
@@ -63,7 +65,7 @@ class Particles(NamedTuple):
     """Which lives run through a window, and which are carried to the next.
 
     Attributes:
-      count: of particles; the first two are the pair.
+      number: of particles; the first two are the pair.
       thetas: `(theta, noise, std, key)` -> what they live with, stacked.
       axis: of the particles in the carried life; None if one life is carried, from which all of them start.
       keep: the states of all particles at the end of a window -> what is carried.
@@ -71,7 +73,7 @@ class Particles(NamedTuple):
         for one particle and its thetas in all parts of the window. `slopes` is what else is known about the window.
     """
 
-    count: int
+    number: int
     thetas: Callable[[Theta, Theta, float, PRNGKeyArray], Theta]
     axis: int | None
     keep: Callable[[Life], Life]
@@ -161,7 +163,7 @@ class Antithetic:
             pair_key = life_key(key, index)
             life = strong(problem.start(theta, pair_key))
             if self.particles.axis is not None:
-                life = jax.tree.map(lambda x: jnp.stack([x] * self.particles.count), life)
+                life = jax.tree.map(lambda x: jnp.stack([x] * self.particles.number), life)
             return Pair(Lived(life, age), self.noise.blank(theta, self._noise_key(pair_key))), ()
 
         def window(pairs: Pair | None, number: Int[Array, ""]) -> tuple[Pair | None, None]:
@@ -219,15 +221,16 @@ class Antithetic:
         lived, trace = pair or (None, None)
         age = lived.age if lived else None
         arms = self._arms(theta, trace, age, key)
-        moved = [self.particles.thetas(theta, arm.noise, self.std, self._noise_key(key)) for arm in arms]
-        thetas = (moved[0],) if arms[-1].noise is arms[0].noise else tuple(moved)
+        old = new = self.particles.thetas(theta, arms[0].noise, self.std, self._noise_key(key))
+        if arms[-1].noise is not arms[0].noise:
+            new = self.particles.thetas(theta, arms[-1].noise, self.std, self._noise_key(key))
 
         def live(thetas: tuple[Theta, ...], life: Life | None) -> tuple[Life, Segment]:
             entered = lived and Lived(life, lived.age)
             return self.schedule.live(problem, (thetas[0], thetas[-1]), entered, key)
 
         axis = self.particles.axis if lived else None
-        lives, reports, slopes = self.particles.lead(live, thetas, lived and lived.life, axis)
+        lives, reports, slopes = self.particles.lead(live, (old, new)[: len(arms)], lived and lived.life, axis)
         reports = jax.tree.map(lambda x: x[:2], reports)
         finite = all_finite(reports.loss)
         outcome = self._outcome(reports.loss, age, finite)

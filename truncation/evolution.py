@@ -13,7 +13,7 @@ from truncation.shaping import Shaping, unshaped
 # All particles start the window where the life under theta itself stands; it runs along as a third particle. (To carry
 # the + particle instead, as learned_optimization does, makes the state drift with the noise.)
 mean_life = Particles(
-    count=3,
+    number=3,
     thetas=lambda theta, noise, std, key: mirrored(theta, noise, theta),
     axis=None,
     keep=lambda lives: jax.tree.map(lambda x: x[2], lives),

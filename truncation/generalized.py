@@ -52,7 +52,7 @@ class GeneralizedPES:
 
         ĝ_w = 1/pairs Σ_pairs ξ_w (L_w+ - L_w-) / (2 σ²),   particles live with theta ± ε_w
 
-    `block == window` is `PersistentES`, `block >= horizon` is `NoiseReuseES`, both bit for bit.
+    `block == window` is `PersistentES`, `block >= horizon` is `NoiseReuseES`: the same draws, equal to rounding.
 
     Unbiased, at fixed theta and over the ages of lives, for the gradient of the mean segment loss of a lifetime
     smoothed by independent noise in every block. Where losses are quadratic, with G_wb the derivative of window w's
