@@ -36,7 +36,7 @@ def importable() -> Iterator[None]:
     names = ("tensorflow", "tensorflow.compat", "tensorflow.compat.v2", "tensorflow.io", "tensorflow_datasets")
     stubs = {}
     with contextlib.suppress(ImportError):
-        import flax.serialization  # noqa: F401  (what looks for tensorflow must do so before there is a stand-in)
+        import flax.serialization  # (what looks for tensorflow must do so before there is a stand-in)
         import flax.training.checkpoints  # noqa: F401
         import haiku  # type: ignore[import-not-found]  # noqa: F401
     if "tensorflow" not in sys.modules and importlib.util.find_spec("tensorflow") is None:

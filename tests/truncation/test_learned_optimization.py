@@ -22,7 +22,7 @@ def peer():
 
 
 def test_what_is_missing_is_said_with_the_command():
-    with pytest.raises(ImportError, match="pip install .*git") as raised, importable():
+    with pytest.raises(ImportError, match=r"pip install .*git") as raised, importable():
         import learned_optimization.no_such_module  # noqa: F401
     assert INSTALL in str(raised.value)
 
