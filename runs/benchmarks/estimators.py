@@ -103,10 +103,12 @@ def _learned_optimization() -> dict[str, Contender]:
     with importable():
         from learned_optimization.outer_trainers import gradient_learner, truncated_pes  # type: ignore
 
+    learner: Any = gradient_learner  # types of an installed older version would not fit
+    estimators: Any = truncated_pes
     step = export(PROBLEM, RULE.init, HORIZON, LIVES // 2)
-    pes = truncated_pes.TruncatedPES(step, trunc_length=WINDOW, steps_per_jit=WINDOW, std=STD)
-    outer, key = gradient_learner.OuterState(jnp.int32(0)), jax.random.PRNGKey(1)
-    weights = gradient_learner.WorkerWeights(RULE.init(jax.random.key(0)), None, outer)
+    pes = estimators.TruncatedPES(step, trunc_length=WINDOW, steps_per_jit=WINDOW, std=STD)
+    outer, key = learner.OuterState(jnp.int32(0)), jax.random.PRNGKey(1)
+    weights = learner.WorkerWeights(RULE.init(jax.random.key(0)), None, outer)
     state = pes.init_worker_state(weights, key)
 
     def estimate(weights, state, key):

@@ -38,11 +38,11 @@ ESTIMATORS = {
     "generalised persistent ES": GeneralizedPES(6, 1, 4, 0.1, block=2, microbatch=2),
     "generalised persistent ES across births": GeneralizedPES(7, 2, 4, 0.1, block=4, shaping=centred_ranks),
     "control variate": ControlVariateES(NoiseReuseES(6, 2, 6, 0.1, microbatch=2)),
-    "control variate across births": ControlVariateES(PersistentES(5, 3, 4, 0.1), WindowGradient(remat=True), 0.5),
+    "control variate across births": ControlVariateES(PersistentES(7, 4, 4, 0.1), WindowGradient(remat=True), 0.5),
     "control variate without derivatives": ControlVariateES(NoiseReuseES(5, 3, 6, 0.1), RunningMean()),
     "control variate over whole lifetimes": ControlVariateES(FullES(6, 6, 0.1), RunningMean(), 1.0),
     "analytic persistent ES": AnalyticPES(6, 2, 4, 0.1, microbatch=2),
-    "analytic persistent ES across births": AnalyticPES(5, 3, 4, 0.1, remat=True, smooth=False),
+    "analytic persistent ES across births": AnalyticPES(7, 4, 4, 0.1, remat=True, smooth=False),
 }
 
 
