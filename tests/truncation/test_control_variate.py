@@ -179,3 +179,13 @@ def test_analytic_pes_is_unbiased_where_the_published_one_is_not():
 def test_settings_that_cannot_work_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_corrects_a_team_comes_from_the_others_and_is_what_its_coefficient_is_fitted_with():
+    memory, shares = jnp.array([10.0, 20.0, 30.0]), jnp.array([0.25, 0.75])
+    for team in range(3):
+        own, fitted = RunningMean().guesses(memory, (), shares, jnp.int32(team))
+        source = (team + 2) % 3  # neither the team itself nor that of its coefficient, team + 1
+        np.testing.assert_allclose(own, memory[source] * shares)
+        served, _ = RunningMean().guesses(memory, (), shares, jnp.int32((team - 1) % 3))
+        np.testing.assert_allclose(fitted, served)
