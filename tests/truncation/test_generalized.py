@@ -61,7 +61,7 @@ def test_the_closed_forms_are_the_published_ones():
             np.testing.assert_allclose(sum(lq_variances(5, block)[1:]), published, atol=0.006)
 
 
-@pytest.mark.parametrize(("window", "block"), [(1, 2), (1, 4), (2, 4), (5, 10), (5, 20)])
+@pytest.mark.parametrize(("window", "block"), [(1, 2), (2, 4), (5, 10)])
 def test_lifetimes_in_lock_step_have_the_closed_form_mean_and_variance(window, block):
     n = 40_000
     with jax.enable_x64(True):

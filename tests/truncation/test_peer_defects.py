@@ -61,11 +61,10 @@ def test_std_cannot_change_under_accumulated_noise(estimator):
     [
         lambda lives: PersistentES(20, 5, lives, 0.5),
         lambda lives: NoiseReuseES(20, 5, lives, 0.5),
-        lambda lives: GeneralizedPES(20, 5, lives, 0.5, 10),
         lambda lives: ControlVariateES(FullES(20, lives, 0.5), RunningMean()),
         lambda lives: AnalyticPES(20, 5, lives, 0.1),
     ],
-    ids=["PES", "NRES", "GPES", "control variate", "analytic"],
+    ids=["PES", "NRES", "control variate", "analytic"],
 )
 def test_twice_the_population_has_the_same_mean_and_half_the_variance(make):
     # evosax's guided ES adds up over pairs.
