@@ -185,3 +185,112 @@ def replicate(estimator, problem, theta, key, estimates, replicates):
         return jnp.mean(consecutive(estimator, problem, theta, key, estimates)[2].gradient, axis=0)
 
     return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key, replicates)))
+
+
+def lq_influence(window, block):
+    """d(mean loss of window w)/d(theta of noise block b) of LQ-20, `[windows, blocks, 3]`."""
+
+    def losses(thetas):
+        def segment(life, t):
+            life, report = LinearQuadratic().advance(thetas[t // block], life, None)
+            return life, report.loss
+
+        reported = jax.lax.scan(segment, LinearQuadratic().start(None, None), jnp.arange(20))[1]
+        return jnp.mean(reported.reshape(-1, window), axis=1)
+
+    return np.asarray(jax.jit(jax.jacobian(losses))(jnp.tile(jnp.array(LQ_THETA), (20 // block, 1))))
+
+
+def lq_variances(window, block):
+    """Closed forms for one pair in units of ‖G‖²: of means over a lifetime in lock-step, and of single windows.
+
+    Windows at uniform age; their variance is that within windows and that between them.
+    """
+    influence = lq_influence(window, block)
+    windows, _, size = influence.shape
+    born = np.arange(windows) * window // block + 1  # blocks since the birth, in each window
+    square = np.sum(LQ_GRADIENT**2)
+    locked = 0.0
+    for t in range(windows):
+        for u in range(windows):
+            n = min(born[t], born[u])
+            one, other = influence[t, :n], influence[u, :n]
+            locked += size * n * np.sum(one * other) + one.sum(axis=0) @ other.sum(axis=0)
+    total = influence.sum(axis=1)
+    within = np.mean(size * born * np.sum(influence**2, axis=(1, 2)) + np.sum(total**2, axis=1))
+    between = np.mean(np.sum(total**2, axis=1)) - square
+    return locked / windows**2 / square, within / square, between / square
+
+
+@dataclass(frozen=True)
+class Cubic:
+    """s' = s + θ, L = s³ from s0 = 0: with noise of variance σ² in every segment, E L_t = (tθ)³ + 3 t² θ σ²."""
+
+    def start(self, theta, key):
+        return jnp.zeros_like(theta)
+
+    def advance(self, theta, life, key):
+        life = life + theta
+        return life, Segment(life**3, {})
+
+
+@dataclass(frozen=True)
+class Oscillation:
+    """L = sin(w θ / π) / 10 + (θ / 10)² + 1/10 (Metz et al. 2019, figure 1), a life of one segment."""
+
+    frequency: float
+
+    def start(self, theta, key):
+        return ()
+
+    def advance(self, theta, life, key):
+        return life, Segment(0.1 * jnp.sin(self.frequency * theta / jnp.pi) + (theta / 10) ** 2 + 0.1, {})
+
+
+@dataclass(frozen=True)
+class Lorenz:
+    """Lorenz's system (Li et al. 2023): find r and a from how z moves. A segment is 100 Euler steps of 2000."""
+
+    steps: int = 100
+
+    def start(self, theta, key):
+        point = jnp.array([1.2, 1.3, 1.6])
+        return point, point
+
+    def advance(self, theta, life, key):
+        def step(life, _):
+            point, target = self.step(life[0], *jnp.exp(theta), 8 / 3), self.step(life[1], 10.0, 28.0, 8 / 3)
+            return (point, target), (point[2] - target[2]) ** 2
+
+        life, losses = jax.lax.scan(step, life, length=self.steps)
+        return life, Segment(jnp.mean(losses), {})
+
+    @staticmethod
+    def step(point, a, r, b):
+        x, y, z = point
+        return point + 0.005 * jnp.stack([a * (y - x), x * (r - z) - y, x * y - b * z])
+
+
+LORENZ_THETA = np.array([3.116, 3.7], np.float32)
+
+
+@dataclass(frozen=True)
+class ToySchedule:
+    """Toy 2-D regression (Vicol et al. 2021): a linear schedule of log learning rates for SGD over 100 steps."""
+
+    horizon: int = 100
+
+    def start(self, theta, key):
+        return jnp.array([1.0, 1.0]), jnp.array(0, jnp.int32)
+
+    def advance(self, theta, life, key):
+        x, step = life
+        done = step / self.horizon
+        rate = (1 - done) * jnp.exp(theta[0]) + done * jnp.exp(theta[1])
+        x = x - rate * jax.grad(self.loss)(x)
+        return (x, step + 1), Segment(self.loss(x), {})
+
+    @staticmethod
+    def loss(x):
+        bowl = jnp.sqrt(x[0] ** 2 + 5) - jnp.sqrt(5.0)
+        return bowl + jnp.sin(x[1]) ** 2 * jnp.exp(-5 * x[0] ** 2) + 0.25 * jnp.abs(x[1] - 100)

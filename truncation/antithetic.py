@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from truncation.lives import Tally, all_finite, check_microbatch, life_key, on_all_lives, over_lives, select, strong
-from truncation.problem import Estimate, InnerProblem, Life, Theta
+from truncation.problem import Estimate, InnerProblem, Life, Segment, Theta
 from truncation.schedule import Lived, Schedule
 from truncation.shaping import Shaping
 
@@ -51,18 +51,33 @@ class Noise(NamedTuple):
     draw: Callable[[Theta, float, Trace, PRNGKeyArray], tuple[Arm, Arm]]
 
 
+def side_by_side(
+    live: Callable, thetas: tuple[Theta, ...], lives: Life, axis: int | None
+) -> tuple[Life, Segment, tuple]:
+    """All particles through the window at once, and nothing is differentiated."""
+    if thetas[-1] is thetas[0]:
+        thetas = thetas[:1]  # a fact that `vmap` would hide
+    lives, reports = jax.vmap(live, (0, axis))(thetas, lives)
+    return lives, reports, ()
+
+
 class Particles(NamedTuple):
     """Which lives run through a window, and which are carried to the next.
 
     Attributes:
-      signs: of the noise, one a particle; the first two are the pair.
+      number: of particles; the first two are the pair.
+      thetas: `(theta, noise, std, key)` -> what they live with, stacked.
       axis: of the particles in the carried life; None if one life is carried, from which all of them start.
       keep: the states of all particles at the end of a window -> what is carried.
+      lead: `(live, thetas, lives, axis) -> (lives, reports, slopes)`, given `live(thetas, life) -> (life, reports)`
+        for one particle and its thetas in all parts of the window. `slopes` is what else is known about the window.
     """
 
-    signs: tuple[float, ...]
+    number: int
+    thetas: Callable[[Theta, Theta, float, PRNGKeyArray], Theta]
     axis: int | None
     keep: Callable[[Life], Life]
+    lead: Callable[..., tuple[Life, Segment, Any]] = side_by_side
 
 
 class Pair(NamedTuple):
@@ -79,7 +94,22 @@ class Outcome(NamedTuple):
     valid: Bool[Array, " parts"]
 
 
-both = Particles(signs=(1.0, -1.0), axis=0, keep=lambda lives: lives)
+class Led(NamedTuple):
+    """A pair that was led through a window."""
+
+    after: Pair | None
+    arms: tuple[Arm, ...]
+    outcome: Outcome
+    slopes: Any
+    tally: Tally
+
+
+def mirrored(theta: Theta, noise: Theta, *others: Theta) -> Theta:
+    """theta + ε, theta - ε, and what else there is, stacked."""
+    return jax.tree.map(lambda t, n, *more: jnp.stack([t + n, t - n, *more]), theta, noise, *others)
+
+
+both = Particles(2, lambda theta, noise, std, key: mirrored(theta, noise), axis=0, keep=lambda lives: lives)
 
 
 def gaussian(theta: Theta, std: float, key: PRNGKeyArray) -> Theta:
@@ -133,7 +163,7 @@ class Antithetic:
             pair_key = life_key(key, index)
             life = strong(problem.start(theta, pair_key))
             if self.particles.axis is not None:
-                life = jax.tree.map(lambda x: jnp.stack([x] * len(self.particles.signs)), life)
+                life = jax.tree.map(lambda x: jnp.stack([x] * self.particles.number), life)
             return Pair(Lived(life, age), self.noise.blank(theta, self._noise_key(pair_key))), ()
 
         def window(pairs: Pair | None, number: Int[Array, ""]) -> tuple[Pair | None, None]:
@@ -178,28 +208,33 @@ class Antithetic:
         """All pairs through one window."""
 
         def one(theta: Theta, key: PRNGKeyArray, pair: Pair | None, index: Int[Array, ""]) -> tuple[Any, Tally]:
-            lived, trace = pair or (None, None)
-            age = lived.age if lived else None
-            pair_key = life_key(key, index)
-            arms = self._arms(theta, trace, age, pair_key)
-
-            def live(sign: Float[Array, ""], life: Life | None) -> tuple[Life, Any]:
-                old = new = _moved(theta, sign, arms[0].noise)
-                if arms[-1].noise is not arms[0].noise:
-                    new = _moved(theta, sign, arms[-1].noise)
-                return self.schedule.live(problem, (old, new), lived and Lived(life, lived.age), pair_key)
-
-            axes = (0, self.particles.axis if lived else None)
-            lives, reports = jax.vmap(live, axes)(jnp.array(self.particles.signs), lived and lived.life)
-            reports = jax.tree.map(lambda x: x[:2], reports)
-            finite = all_finite(reports.loss)
-            outcome = self._outcome(reports.loss, age, finite)
-            return (self._after(lived, lives, arms, finite), outcome), Tally.of(reports, finite)
+            led = self.led(problem, theta, life_key(key, index), pair)
+            return (led.after, led.outcome), led.tally
 
         (after, outcomes), tally = over_lives(
             one, (theta, key), pairs, self._indices(), microbatch=self.microbatch // 2
         )
         return after, outcomes, tally
+
+    def led(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray, pair: Pair | None) -> Led:
+        """One pair through one window; `key` is the pair's."""
+        lived, trace = pair or (None, None)
+        age = lived.age if lived else None
+        arms = self._arms(theta, trace, age, key)
+        old = new = self.particles.thetas(theta, arms[0].noise, self.std, self._noise_key(key))
+        if arms[-1].noise is not arms[0].noise:
+            new = self.particles.thetas(theta, arms[-1].noise, self.std, self._noise_key(key))
+
+        def live(thetas: tuple[Theta, ...], life: Life | None) -> tuple[Life, Segment]:
+            entered = lived and Lived(life, lived.age)
+            return self.schedule.live(problem, (thetas[0], thetas[-1]), entered, key)
+
+        axis = self.particles.axis if lived else None
+        lives, reports, slopes = self.particles.lead(live, (old, new)[: len(arms)], lived and lived.life, axis)
+        reports = jax.tree.map(lambda x: x[:2], reports)
+        finite = all_finite(reports.loss)
+        outcome = self._outcome(reports.loss, age, finite)
+        return Led(self._after(lived, lives, arms, finite), arms, outcome, slopes, Tally.of(reports, finite))
 
     def _outcome(self, losses: Float[Array, "2 window"], age: Any, finite: Bool[Array, ""]) -> Outcome:
         if age is None or self.schedule.aligned:
@@ -232,10 +267,6 @@ class Antithetic:
 
         trace, age = (pairs.trace, pairs.lived.age) if pairs else (None, None)
         return over_lives(one, (theta, key), trace, age, weights, self._indices(), microbatch=self.microbatch // 2)[1]
-
-
-def _moved(theta: Theta, sign: Float[Array, ""], noise: Theta) -> Theta:
-    return jax.tree.map(lambda t, n: t + sign.astype(n.dtype) * n, theta, noise)
 
 
 def _weights(shaping: Shaping, outcomes: Outcome) -> Float[Array, "pairs parts"]:

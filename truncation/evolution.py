@@ -5,14 +5,19 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import PRNGKeyArray
 
-from truncation.antithetic import Antithetic, Pair, Particles
+from truncation.antithetic import Antithetic, Pair, Particles, mirrored
 from truncation.problem import Estimate, InnerProblem, Theta
 from truncation.schedule import Schedule
 from truncation.shaping import Shaping, unshaped
 
 # All particles start the window where the life under theta itself stands; it runs along as a third particle. (To carry
 # the + particle instead, as learned_optimization does, makes the state drift with the noise.)
-mean_life = Particles(signs=(1.0, -1.0, 0.0), axis=None, keep=lambda lives: jax.tree.map(lambda x: x[2], lives))
+mean_life = Particles(
+    number=3,
+    thetas=lambda theta, noise, std, key: mirrored(theta, noise, theta),
+    axis=None,
+    keep=lambda lives: jax.tree.map(lambda x: x[2], lives),
+)
 
 
 @dataclass(frozen=True)

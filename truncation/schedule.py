@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from truncation.lives import select, strong
 from truncation.problem import InnerProblem, Life, Segment, Theta
@@ -86,6 +86,13 @@ class Schedule:
     def reborn(self, age: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether a life is born in the window."""
         return self._left(age) < self.window
+
+    def shares(self, age: Int[Array, ""] | None) -> Float[Array, " parts"]:
+        """Which fraction of the window each of its parts is: of the old and the new lifetime, if they can differ."""
+        if age is None or self.aligned:
+            return jnp.ones(1)
+        new = jnp.mean(self.newborn(age), dtype=jnp.float32)
+        return jnp.stack([1 - new, new])
 
     def age_after(self, age: Int[Array, ""]) -> Int[Array, ""]:
         """The age after the window, in 1..horizon."""

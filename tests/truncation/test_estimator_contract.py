@@ -6,13 +6,18 @@ import pytest
 
 from tests.oracles import Mixed, mixed_theta
 from truncation import (
+    AnalyticPES,
+    ControlVariateES,
     FullES,
+    GeneralizedPES,
     GradientEstimator,
     InnerProblem,
     NoiseReuseES,
     PersistentES,
+    RunningMean,
     TruncatedBackprop,
     TruncatedES,
+    WindowGradient,
 )
 from truncation.shaping import centred_ranks, z_scores
 
@@ -30,6 +35,14 @@ ESTIMATORS = {
     "noise reuse ES": NoiseReuseES(6, 2, 4, 0.1),
     "noise reuse ES across births": NoiseReuseES(5, 3, 4, 0.1, stagger=False),
     "noise reuse ES over whole lifetimes": NoiseReuseES(6, 6, 4, 0.1),
+    "generalised persistent ES": GeneralizedPES(6, 1, 4, 0.1, block=2, microbatch=2),
+    "generalised persistent ES across births": GeneralizedPES(7, 2, 4, 0.1, block=4, shaping=centred_ranks),
+    "control variate": ControlVariateES(NoiseReuseES(6, 2, 6, 0.1, microbatch=2)),
+    "control variate across births": ControlVariateES(PersistentES(7, 4, 4, 0.1), WindowGradient(remat=True), 0.5),
+    "control variate without derivatives": ControlVariateES(NoiseReuseES(5, 3, 6, 0.1), RunningMean()),
+    "control variate over whole lifetimes": ControlVariateES(FullES(6, 6, 0.1), RunningMean(), 1.0),
+    "analytic persistent ES": AnalyticPES(6, 2, 4, 0.1, microbatch=2),
+    "analytic persistent ES across births": AnalyticPES(7, 4, 4, 0.1, remat=True, smooth=False),
 }
 
 
@@ -78,7 +91,9 @@ def test_the_contract_in_single_precision(name):
     check(ESTIMATORS[name], Counted())
 
 
-@pytest.mark.parametrize("name", ["truncated backprop across births", "persistent ES", "noise reuse ES across births"])
+@pytest.mark.parametrize(
+    "name", ["truncated backprop across births", "persistent ES", "noise reuse ES across births", "control variate"]
+)
 def test_the_contract_in_double_precision_and_that_an_estimate_is_a_pure_function(name):
     with jax.enable_x64(True):
         theta, keys, step, first, last = check(ESTIMATORS[name], Counted())

@@ -95,7 +95,7 @@ import hashlib, sys
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType
 from tests.oracles import LinearQuadratic
-from truncation import NoiseReuseES, PersistentES, TruncatedBackprop, evaluate_population
+from truncation import ControlVariateES, NoiseReuseES, PersistentES, TruncatedBackprop, evaluate_population
 from truncation.shaping import z_scores
 
 axis = AxisType.Explicit if sys.argv[1] == "explicit" else AxisType.Auto
@@ -106,6 +106,7 @@ with jax.set_mesh(mesh):
         TruncatedBackprop(7, 3, 16, microbatch=2, remat=True),
         PersistentES(7, 3, 32, 0.5, microbatch=4, shaping=z_scores),
         NoiseReuseES(6, 3, 16, 0.5, microbatch=4),  # on four devices, one micro-batch each
+        ControlVariateES(NoiseReuseES(7, 3, 16, 0.5, microbatch=4)),
     ):
         def step(theta, state, key, estimator=estimator):
             estimate, state = estimator.estimate(LinearQuadratic(), theta, state, key)

@@ -69,3 +69,11 @@ def test_lock_step_begins_with_newborn_lives():
 def test_settings_that_cannot_work_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_parts_of_a_window_have_their_shares():
+    np.testing.assert_allclose(Schedule(7, 3).shares(jnp.int32(6)), [1 / 3, 2 / 3], rtol=1e-6)
+    np.testing.assert_allclose(Schedule(7, 3).shares(jnp.int32(7)), [0, 1])
+    np.testing.assert_allclose(Schedule(7, 3).shares(jnp.int32(3)), [1, 0])
+    np.testing.assert_allclose(Schedule(6, 3).shares(jnp.int32(3)), [1])
+    np.testing.assert_allclose(Schedule(6, 6).shares(None), [1])
