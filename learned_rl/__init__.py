@@ -1,14 +1,7 @@
 """Everything an agent does: tasks, networks, returns, optimizers, lifetimes, and the rules they follow."""
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
-
-# XLA's CPU client sizes its thread pool by the number of cores, and on two cores our programs (nested loops around
-# LAPACK and parallel kernels) can wait for each other in it for ever: seen in about half of the runs of a meta-gradient
-# on jaxlib 0.10.2. The client reads NPROC when the first device is touched, so this is early enough, and only a
-# default.
-os.environ.setdefault("NPROC", "16")
 
 if TYPE_CHECKING:
     from learned_rl.lifetime import Lifetime

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from learned_rl.distributions import Categorical, Normal
+from learned_rl.distributions import Categorical, Normal, action_noise
+from learned_rl.types import Continuous, Discrete
 
 LOGITS, OTHER = jnp.array([0.3, -1.2, 2.0, 0.0]), jnp.array([-0.5, 0.4, 0.1, 1.0])
 MEAN, LOG_STD = jnp.array([0.3, -1.0]), jnp.array([-0.4, 0.6])
@@ -52,3 +53,14 @@ def test_samples_have_the_entropy_that_is_claimed(distribution):
 def test_the_mode_is_the_likeliest_action(distribution):
     samples = jax.vmap(distribution.sample)(jax.random.split(jax.random.key(1), 1000))
     assert distribution.log_prob(distribution.mode()) >= jax.vmap(distribution.log_prob)(samples).max()
+
+
+@pytest.mark.parametrize("actions", [Discrete(5), Continuous(2, (-1.0, -1.0), (1.0, 1.0))], ids=["discrete", "real"])
+def test_noise_drawn_beforehand_makes_the_same_samples(actions):
+    key = jax.random.key(3)
+    if isinstance(actions, Discrete):
+        policy = Categorical(jax.random.normal(key, (7, 5)))
+        np.testing.assert_array_equal(policy.sample(key), jax.random.categorical(key, policy.logits))
+    else:
+        policy = Normal(jax.random.normal(key, (7, 2)), jnp.full((7, 2), -0.5))
+    np.testing.assert_array_equal(policy.perturbed(action_noise(actions, key, (7,))), policy.sample(key))

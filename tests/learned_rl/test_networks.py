@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_rl.networks import CNN, Network
-from learned_rl.rollout import collect, start_streams
+from learned_rl.networks import CNN, Network, orthogonal
+from learned_rl.rollout import collect, restart, start_streams
 from learned_rl.types import Continuous, Discrete, Heads
 from tests.probes import RECURRENT, SMALL, MatchCue, Recall, made, reach
 
@@ -160,3 +160,40 @@ def test_returns_of_episodes_are_accounted_for():
         done = rewards[3 * ended - 3 : 3 * ended] if ended else rewards
         np.testing.assert_allclose(streams.episode_return, sum(done), err_msg=f"after step {t}")
         np.testing.assert_allclose(streams.running_return, sum(rewards[3 * ended :], jnp.zeros(8)))
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (16, 16), (3, 12), (5, 1), (1, 5), (1, 1)])
+def test_orthogonal_matrices_are_those_of_jax(shape):
+    matrix = orthogonal(2**0.5)(jax.random.key(0), shape)
+    expected = jax.nn.initializers.orthogonal(2**0.5)(jax.random.key(0), shape)
+    np.testing.assert_allclose(matrix, expected, atol=1e-4)
+    gram = matrix.T @ matrix if shape[0] >= shape[1] else matrix @ matrix.T
+    np.testing.assert_allclose(gram, 2 * np.eye(min(shape)), atol=1e-5)
+
+
+def test_orthogonal_matrices_stay_so_where_the_draw_is_nearly_singular(monkeypatch):
+    close = jnp.array([[1.0, 1.0, 0.0], [0.0, 1e-4, 1.0], [1.0, 1.0, 1e-4]])
+    monkeypatch.setattr(jax.random, "normal", lambda key, shape, dtype: close)
+    matrix = orthogonal(1.0)(jax.random.key(0), (3, 3))
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-5)
+
+
+def test_a_stream_restarts_exactly_where_its_episode_ended():
+    """Observation and environment begin anew together; what is bootstrapped from belongs to the episode that ended."""
+    tasks = MatchCue(length=3)
+    policy = SMALL.build(tasks.obs_shape, tasks.actions, Heads())
+    params = policy.init(jax.random.key(0))
+    streams = start_streams(tasks, (), policy, 4, jax.random.key(1))
+    streams, rollout = collect(
+        tasks, (), policy, params, streams, jax.random.split(jax.random.key(2), 7), jnp.float32(0)
+    )
+    time, following = rollout.obs[..., 1], rollout.next_obs[..., 1]
+    np.testing.assert_array_equal(time, np.arange(7)[:, None] % 3 * np.ones(4))
+    np.testing.assert_array_equal(following, time + 1)
+    np.testing.assert_array_equal(rollout.last, following == 3)
+    inside = ~rollout.last[:-1]
+    np.testing.assert_array_equal(rollout.next_obs[:-1][inside], rollout.obs[1:][inside])
+    np.testing.assert_array_equal(streams.env.time, 1)
+    assert len(np.unique(np.asarray(rollout.obs[::3, :, 0]))) == 2  # other cues: each restart is a draw of its own
+    picked = restart(jnp.array([True, False]), jnp.ones((2, 3)), jnp.zeros((2, 3)))
+    np.testing.assert_array_equal(picked, [[1, 1, 1], [0, 0, 0]])
