@@ -41,7 +41,7 @@ class Cohort:
         problem: InnerProblem,
         theta: Theta,
         key: PRNGKeyArray,
-        begin: Callable[[Theta, Lived], PyTree] = lambda theta, lived: lived,
+        begin: Callable[[Theta, PRNGKeyArray, Lived], PyTree] = lambda theta, key, lived: lived,
         window: Callable[[Theta, PRNGKeyArray, PyTree], PyTree] | None = None,
     ) -> Any:
         """What is carried of lives of the scheduled ages, aged by living; None if every window is a whole lifetime.
@@ -50,7 +50,7 @@ class Cohort:
           problem: the inner problem.
           theta: meta-parameters that they live with.
           key: of this burn-in. Costs up to a horizon of segments per life.
-          begin: what is carried of a life that has not lived.
+          begin: what is carried of a life that has not lived, under the key of that life.
           window: leads it through one window, under the key of that life; plain living if None.
         """
         if self.schedule.whole:
@@ -59,7 +59,8 @@ class Cohort:
         window = window or (lambda theta, key, lived: self.lived(problem, theta, key, lived))
 
         def unborn(theta: Theta, key: PRNGKeyArray, age: Int[Array, ""], index: Int[Array, ""]) -> tuple[Any, tuple]:
-            return begin(theta, Lived(strong(problem.start(theta, life_key(key, index))), age)), ()
+            key = life_key(key, index)
+            return begin(theta, key, Lived(strong(problem.start(theta, key)), age)), ()
 
         def one(theta: Theta, key: PRNGKeyArray, state: PyTree, index: Int[Array, ""]) -> tuple[Any, tuple]:
             return window(theta, life_key(key, index), state), ()
