@@ -36,7 +36,7 @@ class Kesten:
         j, b = np.arange(self.horizon), self.inputs(width)
         a, square = self.mean, self.mean**2 + self.spread**2
         covariance = a ** np.abs(j[:, None] - j) * square ** np.minimum(j[:, None], j) - a ** (j[:, None] + j)
-        missing = (a**j[window:]) @ b[window:]
+        missing = (a ** j[window:]) @ b[window:]
         noise = np.sum(((b @ b.T) * covariance)[:window, :window]) / lives
         return (np.sum(missing**2) + noise) / np.sum((self.horizon * self.gradient(width)) ** 2)
 

@@ -5,8 +5,8 @@ boundary in front of segment s
 
     λ ← T_s λ,   T_s [m, m],      x_l = Σ_τ (df_τ/dθ)ᵀ λ_l   (each segment's θ collects every row)
 
-`T = 0` cuts the unroll, `T = λ` discounts lags, a random T is ARTBP, a shift register tells every lag apart, and merging
-rows sorts credit into blocks of lags. The forward pass happens once whatever m is, the backward pass m times.
+`T = 0` cuts the unroll, `T = λ` discounts lags, a random T is ARTBP, a shift register tells every lag apart, and
+merging rows sorts credit into blocks of lags. The forward pass happens once whatever m is, the backward pass m times.
 """
 
 from collections.abc import Callable

@@ -66,18 +66,14 @@ class ResidualES:
         lives, reports = jax.vmap(particle)(jnp.array([1.0, -1.0]), carried and carried[1].pair)
         return Escort(lives, arm.trace), arm.noise, reports.loss
 
-    def residual(
-        self, noise: Theta, losses: Float[Array, "2 window"], seen: Theta
-    ) -> tuple[Theta, Bool[Array, ""]]:
+    def residual(self, noise: Theta, losses: Float[Array, "2 window"], seen: Theta) -> tuple[Theta, Bool[Array, ""]]:
         """r of one life, and whether the pair is finite."""
         along = sum(jnp.sum(n * s).astype(losses.dtype) for n, s in _leaves(noise, seen))
         means = jnp.mean(losses, axis=1)
         scale = ((means[0] - means[1]) / 2 - along) / self.std**2
         return jax.tree.map(lambda n: n * scale.astype(n.dtype), noise), all_finite(losses)
 
-    def _arm(
-        self, schedule: Schedule, theta: Theta, carried: tuple[Lived, Escort] | None, key: PRNGKeyArray
-    ) -> Arm:
+    def _arm(self, schedule: Schedule, theta: Theta, carried: tuple[Lived, Escort] | None, key: PRNGKeyArray) -> Arm:
         noise_key = jax.random.fold_in(key, schedule.window + 1)  # the segments and the birth use 0..window
         if carried is None:
             noise = gaussian(theta, self.std, noise_key)

@@ -149,10 +149,10 @@ def _least(moments: Moments, most: Rows, start: Rows, sweeps: int) -> Rows:
     curvature, pull = moments.signal + moments.noise, jnp.sum(moments.signal, axis=1)
     known = jnp.diag(curvature) > 1e-12 * jnp.trace(curvature)
 
-    def coordinate(l: int, weights: Rows) -> Rows:
-        slope = pull[l] - curvature[l] @ weights
-        moved = weights[l] + slope / jnp.where(known[l], curvature[l, l], 1)
-        return weights.at[l].set(jnp.clip(jnp.where(known[l], moved, weights[l]), 0, most[l]))
+    def coordinate(row: int, weights: Rows) -> Rows:
+        slope = pull[row] - curvature[row] @ weights
+        moved = weights[row] + slope / jnp.where(known[row], curvature[row, row], 1)
+        return weights.at[row].set(jnp.clip(jnp.where(known[row], moved, weights[row]), 0, most[row]))
 
     def sweep(_: int, weights: Rows) -> Rows:
         return jax.lax.fori_loop(0, len(start), coordinate, weights)

@@ -6,14 +6,28 @@ import pytest
 
 from tests.oracles import Mixed, mixed_theta
 from truncation import (
+    RTRL,
+    UORO,
+    BestProgress,
+    ForwardGradient,
     FullES,
+    Geometric,
     GradientEstimator,
+    ImplicitBackprop,
     InnerProblem,
+    LagBackprop,
+    Neumann,
     NoiseReuseES,
     PersistentES,
+    ResidualES,
+    RussianRoulette,
+    Sliding,
     TruncatedBackprop,
     TruncatedES,
+    WienerTruncation,
+    unbiased,
 )
+from truncation.persistent import accumulated
 from truncation.shaping import centred_ranks, z_scores
 
 ESTIMATORS = {
@@ -30,6 +44,20 @@ ESTIMATORS = {
     "noise reuse ES": NoiseReuseES(6, 2, 4, 0.1),
     "noise reuse ES across births": NoiseReuseES(5, 3, 4, 0.1, stagger=False),
     "noise reuse ES over whole lifetimes": NoiseReuseES(6, 6, 4, 0.1),
+    "lag-weighted backprop": LagBackprop(6, 6, 4, Geometric(0.9)),
+    "lag-weighted backprop across births": LagBackprop(5, 3, 4, Sliding(2), remat=True, microbatch=2),
+    "randomized telescope": LagBackprop(6, 3, 4, RussianRoulette((1, 3), (1.0, 0.5))),
+    "Wiener truncation": WienerTruncation(6, 3, 4, ResidualES(0.1), microbatch=2),
+    "Wiener truncation across births": WienerTruncation(5, 3, 4, weigh=unbiased, remat=True),
+    "Wiener truncation over whole lifetimes": WienerTruncation(6, 6, 4, ResidualES(0.1), BestProgress(), depth=2),
+    "RTRL": RTRL(6, 2, 4),
+    "RTRL across births": RTRL(5, 3, 4, microbatch=2),
+    "RTRL over whole lifetimes": RTRL(6, 6, 4),
+    "UORO": UORO(5, 3, 4),
+    "UORO over whole lifetimes": UORO(6, 6, 4),
+    "forward gradient": ForwardGradient(5, 3, 4, noise=accumulated),
+    "forward gradient over whole lifetimes": ForwardGradient(6, 6, 4),
+    "implicit backprop": ImplicitBackprop(6, 4, Neumann(3)),
 }
 
 

@@ -1,0 +1,143 @@
+"""Implicit differentiation on a ridge regression, and the inverse-variance combination."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.oracles import LQ_GRADIENT, LQ_THETA, Fragile, LinearQuadratic, replicate
+from truncation import (
+    ForwardGradient,
+    FullES,
+    ImplicitBackprop,
+    InverseVariance,
+    Krylov,
+    Neumann,
+    Segment,
+    TruncatedBackprop,
+)
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Gradient descent on ‖Xv - y‖² / 16 + e^θ ‖v‖² / 2, judged by ‖X'v - y'‖² / 12."""
+
+    rate: float = 1.0
+
+    def start(self, theta, key):
+        return {"v": jnp.zeros(3), "lived": jnp.array(0, jnp.int32)}
+
+    def advance(self, theta, life, key):
+        i, j = jnp.arange(1.0, 9)[:, None], jnp.arange(1.0, 4)[None]
+        x, y = jnp.sin(1 + i * j), jnp.cos(i[:, 0])
+        held, target = jnp.cos(2 + i[:6] * j), jnp.sin(i[:6, 0])
+        v = life["v"] - self.rate * (x.T @ (x @ life["v"] - y) / 8 + jnp.exp(theta) * life["v"])
+        return {"v": v, "lived": life["lived"] + 1}, Segment(jnp.sum((held @ v - target) ** 2) / 12, {})
+
+
+THETA = jnp.log(0.3)
+GRADIENT, LOSS = -0.1254003611, 0.5386646103
+
+
+def of_ridge(solve, rate=1.0):
+    estimator = ImplicitBackprop(400, 2, solve)
+    return jax.jit(lambda theta: estimator.estimate(Ridge(rate), theta, None, jax.random.key(0))[0])(jnp.log(0.3))
+
+
+def test_implicit_gradients_are_the_published_ones():
+    estimate = of_ridge(Krylov(tolerance=1e-12))
+    np.testing.assert_allclose(estimate.loss, LOSS, atol=1e-10)
+    np.testing.assert_allclose(estimate.gradient, GRADIENT, atol=1e-10)
+
+
+def test_a_neumann_series_is_truncated_backprop_at_the_fixed_point():
+    def gradient_of_unroll(terms):
+        estimator = ImplicitBackprop(400, 1, Neumann(1))
+        life, _ = jax.jit(lambda: estimator._cohort().schedule.live(Ridge(), (THETA,) * 2, None, jax.random.key(0)))()
+
+        def loss(theta):
+            end = life
+            for _ in range(terms):
+                end, report = Ridge().advance(theta, end, None)
+            return report.loss
+
+        return jax.grad(loss)(THETA)
+
+    for terms, published in [(1, 2.0e-2), (2, 4.7e-3), (5, 3.3e-4), (10, 4.0e-6)]:
+        # The first term is the segment of the loss itself; the solver adds those before it.
+        bias = abs(of_ridge(Neumann(terms)).gradient / GRADIENT - 1)
+        print(terms, bias, published, abs(gradient_of_unroll(terms) / GRADIENT - 1))
+        np.testing.assert_allclose(of_ridge(Neumann(terms)).gradient, gradient_of_unroll(terms + 1), rtol=1e-9)
+
+
+def test_dead_lives_are_counted():
+    estimate, _ = ImplicitBackprop(3, 64, Neumann(2)).estimate(
+        Fragile(lambda task: task > 0.6), jnp.array(0.7), None, jax.random.key(0)
+    )
+    assert np.isfinite(estimate.gradient)
+    assert 0.2 < float(estimate.metrics["dead"]) < 0.6
+
+
+NOISY = InverseVariance((FullES(20, 2, 0.5), ForwardGradient(20, 20, 8)))
+
+
+def test_the_combination_is_unbiased_and_better_than_its_parts():
+    n, estimates = 4000, 40
+
+    # Variances in units of ‖G‖²: 4 for one pair, 4 / 8 for eight directions; combined 4 / 9.
+    def last(key):
+        theta, state = jnp.array(LQ_THETA), NOISY.init(LinearQuadratic(), jnp.array(LQ_THETA), key)
+
+        def step(state, number):
+            estimate, after = NOISY.estimate(LinearQuadratic(), theta, state, jax.random.fold_in(key, number))
+            return after, (estimate.gradient, NOISY.weights(state))
+
+        return jax.tree.map(lambda x: x[-1], jax.lax.scan(step, state, jnp.arange(estimates))[1])
+
+    samples, weights = jax.jit(jax.vmap(last))(jax.random.split(jax.random.key(0), n))
+    error = samples.std(axis=0, ddof=1) / np.sqrt(n)
+    assert np.all(np.abs(samples.mean(axis=0) - LQ_GRADIENT) <= 4 * error)
+    assert samples.var(axis=0).sum() / np.sum(LQ_GRADIENT**2) < 0.6
+    assert 0.8 < np.median(weights[:, 1]) < 0.95
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+
+
+def test_weights_are_those_of_the_past():
+    theta = jnp.array(LQ_THETA)
+    state = NOISY.init(LinearQuadratic(), theta, jax.random.key(0))
+    np.testing.assert_allclose(NOISY.weights(state), 0.5)
+    estimate, after = NOISY.estimate(LinearQuadratic(), theta, state, jax.random.key(1))
+    parts = [
+        part.estimate(LinearQuadratic(), theta, None, jax.random.fold_in(jax.random.key(1), n))[0].gradient
+        for n, part in enumerate(NOISY.parts)
+    ]
+    np.testing.assert_allclose(estimate.gradient, (parts[0] + parts[1]) / 2)
+    np.testing.assert_allclose(after.gram / after.mass, np.stack(parts) @ np.stack(parts).T)
+
+
+def test_exact_parts_stay_exact():
+    exact = InverseVariance((TruncatedBackprop(20, 20, 1), TruncatedBackprop(20, 20, 2)))
+    samples = replicate(exact, LinearQuadratic(), jnp.array(LQ_THETA), jax.random.key(0), 5, 1)
+    np.testing.assert_allclose(samples[0], LQ_GRADIENT, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Neumann(0), "terms=0"),
+        (lambda: InverseVariance((FullES(2, 2, 0.1),)), "at least 2"),
+        (lambda: InverseVariance((FullES(2, 2, 0.1),) * 2, memory=1.0), "memory=1.0"),
+        (lambda: ImplicitBackprop(3, 0), "lives=0"),
+    ],
+)
+def test_bad_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
