@@ -155,9 +155,10 @@ class UORO(_Forward):
         s̃' = ρ₀ A s̃ + ρ₁ ν,   θ̃' = θ̃ / ρ₀ + νᵀ B / ρ₁,   ĝ_w = (dL_w/ds s̃) θ̃ + dL_w/dθ
 
     with signs ν at random and ρ² the ratios of the norms of what they scale, so that E s̃ θ̃ᵀ = J. Unbiased for the
-    gradient of the mean segment loss at fixed theta. The variance grows with the size of the life. Departures: the step
-    is a window (the published algorithm is `window=1`; longer ones have exact gradients inside), and A s̃ is an exact
-    derivative where published code takes finite differences.
+    gradient of the mean segment loss at fixed theta. The variance grows with the size of the life. Departures: the
+    step is a window of any length, and what happens inside it is differentiated exactly, where the published algorithm
+    sends also that through the random rank one (LQ-20, window 1: variance .88 against 1.31 ‖G‖²); A s̃ is an exact
+    derivative, where published code takes finite differences.
 
     Cost of an estimate: lives * window segments, twice forward and once forward and twice backward. Memory: two lives
     and a theta per life between estimates, residuals of `window` segments in one.

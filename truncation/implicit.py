@@ -20,22 +20,22 @@ Solver: TypeAlias = Callable[[Callable[[Adjoint], Adjoint], Adjoint], Adjoint]
 
 @dataclass(frozen=True)
 class Neumann:
-    """λ = Σ_{k<terms} (Aᵀ)^k b: truncated backprop through so many segments, all of them at the fixed point.
+    """λ = Σ_{k<terms} (Aᵀ)^k b: truncated backprop through so many segments before that of the loss.
 
-    Biased by what is left of the series, ρ(A)^terms.
+    Biased by what is left of the series, of the order ρ(A)^terms.
     """
 
     terms: int
 
     def __post_init__(self):
-        if self.terms < 1:
-            raise ValueError(f"terms={self.terms}: at least 1 is needed")
+        if self.terms < 0:
+            raise ValueError(f"terms={self.terms} is negative; 0 credits the segment of the loss alone")
 
     def __call__(self, pull: Callable[[Adjoint], Adjoint], right: Adjoint) -> Adjoint:
         def term(_: int, sums: Adjoint) -> Adjoint:
             return jax.tree.map(jnp.add, right, pull(sums))
 
-        return jax.lax.fori_loop(1, self.terms, term, right)
+        return jax.lax.fori_loop(0, self.terms, term, jax.tree.map(jnp.zeros_like, right))
 
 
 @dataclass(frozen=True)
