@@ -20,7 +20,7 @@ from truncation.persistent import PersistentES
 from truncation.population import evaluate_population
 from truncation.problem import Estimate, GradientEstimator, InnerProblem, Segment
 from truncation.tail import ResidualES
-from truncation.weighing import BestProgress, LeastError, unbiased
+from truncation.weighing import BestProgress, Calibrated, LeastError, unbiased
 from truncation.wiener import WienerTruncation
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "AnticipatedReweighted",
     "Averaged",
     "BestProgress",
+    "Calibrated",
     "Estimate",
     "ForwardGradient",
     "FullES",

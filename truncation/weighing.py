@@ -53,7 +53,7 @@ class Weighing(Protocol):
 
         Args:
           moments: estimates of D and V.
-          cost: in segments, of each row's share of an estimate.
+          cost: of each row, in units of leading the lives through the window.
           start: the weights so far; rows about which nothing is known keep theirs.
         """
         ...
@@ -92,6 +92,32 @@ class LeastError:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """The direction of other weights, as long along the gradient as the gradient itself: g · E ĝ = ‖g‖².
+
+    Least error shrinks a gradient as it drowns in noise, which is a second decay of the learning rate; where the
+    optimizer is to own the step size, only the direction should be weighed.
+
+    Attributes:
+      weigh: the other weights.
+      most: the largest factor that they are scaled by.
+    """
+
+    weigh: Weighing = LeastError()
+    most: float = 10.0
+
+    def __post_init__(self):
+        if not self.most >= 1:
+            raise ValueError(f"most={self.most} is below 1: shrunk weights could not be restored")
+
+    def __call__(self, moments: Moments, cost: Rows, start: Rows) -> Rows:
+        weights, signal = self.weigh(moments, cost, start), _projected(moments).signal
+        along, whole = jnp.sum(signal @ weights), jnp.sum(signal)
+        longer = jnp.where(along > 0, whole / jnp.where(along > 0, along, 1), 1)
+        return weights * jnp.clip(longer, 1 / self.most, self.most)
+
+
+@dataclass(frozen=True)
 class BestProgress:
     """Maximises the progress of gradient descent per cost: (g · E ĝ)² / E ‖ĝ‖² / cost.
 
@@ -102,27 +128,22 @@ class BestProgress:
     Attributes:
       most: the largest weight.
       sweeps: of coordinate descent, from the weights so far.
-      tail: whether the last row may be left out alone (else it is one more block of lags).
-      base: cost in segments that every set has.
     """
 
     most: float = 2.0
     sweeps: int = 30
-    tail: bool = False
-    base: float = 1.0
 
     __post_init__ = LeastError.__post_init__
 
     def __call__(self, moments: Moments, cost: Rows, start: Rows) -> Rows:
         projected, count = _projected(moments), len(start)
         sets = jnp.tril(jnp.ones((count, count), bool))
-        if self.tail:
-            sets = jnp.concatenate([sets[:-1], sets[:-1].at[:, -1].set(True)])
+        sets = jnp.concatenate([sets, sets[:-1].at[:, -1].set(True)])
         most = jnp.where(sets, jnp.asarray(self.most, start.dtype), 0)
         weights = jax.vmap(lambda most: _least(projected, most, start, self.sweeps))(most)
         along = jnp.sum(weights @ projected.signal, axis=1)
         square = jnp.sum(weights @ (projected.signal + projected.noise) * weights, axis=1)
-        price = self.base + jnp.sum(jnp.where(sets, cost[None], 0), axis=1)
+        price = 1 + jnp.sum(jnp.where(sets, cost[None], 0), axis=1)
         progress = along**2 / jnp.where(square > 0, square, jnp.inf) / price
         best = weights[jnp.argmax(progress)]
         return jnp.where(jnp.any(progress > 0), best, start)

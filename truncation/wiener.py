@@ -65,7 +65,7 @@ class WienerTruncation:
       window: segments per estimate; with a tail it must divide the horizon.
       lives: how many live side by side, at least 2.
       tail: what is measured without back-propagation; None for nothing.
-      weigh: moments -> weights: `LeastError`, `BestProgress`, `unbiased`.
+      weigh: moments -> weights: `LeastError`, `Calibrated`, `BestProgress`, `unbiased`.
       memory: factor of the moving averages of D̂ and V̂.
       depth: lags that back-propagation sees, a power of two; None for all of the window.
       stagger: spread their ages over the horizon by real burn-in (else lock-step).
@@ -162,8 +162,8 @@ class WienerTruncation:
         return Weighed(lives, sums, mass, self.weigh(means, self._cost(state.weights), state.weights))
 
     def _cost(self, weights: Float[Array, " m"]) -> Float[Array, " m"]:
-        """Segments that a life spends on each row: one backward pass (two forwards' worth), or a pair's lives."""
-        return jnp.full_like(weights, 2 * self.window)
+        """Of each row, in units of one forward pass: a backward pass costs about two, and a tail two lives."""
+        return jnp.full_like(weights, 2)
 
 
 def _nearest(depth: int) -> int:

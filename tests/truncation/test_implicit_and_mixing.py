@@ -71,7 +71,7 @@ def test_a_neumann_series_is_truncated_backprop_at_the_fixed_point():
     )
 
     def unrolled(theta):
-        life, report = jax.lax.scan(lambda life, _: Ridge().advance(theta, life, None), settled, length=4)
+        _, report = jax.lax.scan(lambda life, _: Ridge().advance(theta, life, None), settled, length=4)
         return report.loss[-1]
 
     expected = jax.jit(jax.grad(unrolled))(jnp.array(THETA))
