@@ -73,15 +73,17 @@ class Cohort:
             states, _ = jax.lax.scan(turn, states, jnp.arange(windows, dtype=jnp.int32))
         return states
 
-    def lived(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray, lived: Lived) -> Lived | None:
+    def lived(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray, lived: Lived) -> Lived:
         """One window of plain living."""
         life, reports = self.schedule.live(problem, (theta, theta), lived, key)
-        return self.after(lived, life, all_finite(reports.loss))
+        return self.left(lived, life, all_finite(reports.loss))
 
     def after(self, lived: Lived | None, life: Life, finite: Bool[Array, ""]) -> Lived | None:
+        """What is carried of a life that has left the window: nothing if it ended there."""
+        return None if lived is None else self.left(lived, life, finite)
+
+    def left(self, lived: Lived, life: Life, finite: Bool[Array, ""]) -> Lived:
         """The life as it leaves the window; a dead one is due."""
-        if lived is None:
-            return None
         return Lived(life, jnp.where(finite, self.schedule.age_after(lived.age), self.schedule.horizon))
 
     def mean(self, total: Theta, tally: Tally) -> Estimate:

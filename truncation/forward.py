@@ -1,118 +1,24 @@
-"""Forward mode: sensitivities travel with the life, so that nothing older than the window is lost.
+"""Forward mode: all of the influence of theta on a life, a random rank one of it, or one direction."""
 
-With s' = f(s, θ) over one window, A = df/ds and B = df/dθ, the influence J = ds/dθ follows J' = A J + B, and the window
-contributes dL/ds J + dL/dθ. What differs is how much of J is kept: all of it, a random rank one, or one direction.
-A birth replaces the life and with it all that it carries, also inside a window.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from truncation.antithetic import Noise
-from truncation.cohort import Cohort, masked
-from truncation.lives import Tally, all_finite, life_key, select
+from truncation.cohort import masked
+from truncation.lives import select
 from truncation.noise_reuse import for_life
-from truncation.problem import Estimate, InnerProblem, Life, Segment, Theta
-from truncation.schedule import Lived, Schedule
-
-Smooth = list  # the leaves of a life that can be differentiated
-
-
-class Sensitive(NamedTuple):
-    """A life between windows, with what it carries of ds/dθ.
-
-    Attributes:
-      lived: the life.
-      tangent: along its differentiable leaves.
-      memory: whatever else the estimator needs to know.
-    """
-
-    lived: Lived
-    tangent: Smooth
-    memory: Any
-
-
-class Carries(NamedTuple):
-    """What an estimator of forward mode does with one life.
-
-    Attributes:
-      begin: `(theta, key, lived) -> Sensitive` of a life that has not lived.
-      window: `(theta, key, state) -> (state, gradient, reports)`; a state of None is a lifetime from the start.
-    """
-
-    begin: Callable[[Theta, PRNGKeyArray, Lived], Sensitive]
-    window: Callable[[Theta, PRNGKeyArray, Sensitive | None], tuple[Any, Theta, Segment]]
+from truncation.problem import InnerProblem, Segment, Theta
+from truncation.schedule import Lived
+from truncation.sensitivity import Carries, Forward, Sensitive, Smooth, smooth_leaves, unrolled, zeros
 
 
 @dataclass(frozen=True)
-class _Forward:
-    """The settings of all estimators of forward mode, and what they share.
-
-    Attributes:
-      horizon: segments in a lifetime.
-      window: segments per estimate.
-      lives: how many live side by side.
-      stagger: spread their ages over the horizon by real burn-in (else lock-step).
-      microbatch: how many lives run at once (0: all).
-    """
-
-    horizon: int
-    window: int
-    lives: int
-    stagger: bool = True
-    microbatch: int = 0
-
-    def __post_init__(self):
-        self._cohort()
-
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(self.horizon, self.window, self.stagger)
-
-    def init(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Sensitive | None:
-        """Lives of the scheduled ages with their sensitivities; None if every window is a whole lifetime."""
-        carries = self._carries(problem)
-        return self._cohort().aged(problem, theta, key, carries.begin, lambda *state: carries.window(*state)[0])
-
-    def estimate(
-        self, problem: InnerProblem, theta: Theta, state: Sensitive | None, key: PRNGKeyArray
-    ) -> tuple[Estimate, Sensitive | None]:
-        """Leads every life through one window."""
-
-        def one(theta: Theta, key: PRNGKeyArray, state: Sensitive | None, index: Int[Array, ""]) -> tuple[Any, Any]:
-            after, gradient, reports = self._carries(problem).window(theta, life_key(key, index), state)
-            finite = all_finite(reports.loss) & all_finite(gradient)
-            return after, (masked(finite, gradient), Tally.of(reports, finite))
-
-        state, (total, tally) = self._cohort().each(one, (theta, key), state)
-        return self._cohort().mean(total, tally), state
-
-    def _carries(self, problem: InnerProblem) -> Carries:
-        raise NotImplementedError
-
-    def _cohort(self) -> Cohort:
-        return Cohort(self.schedule, self.lives, self.microbatch)
-
-    def _after(
-        self, before: Sensitive | None, life: Life, tangent: Smooth, memory: Any, losses: Array
-    ) -> Sensitive | None:
-        """What is carried on; a dead life is due, and carries no number that could spread."""
-        if before is None:
-            return None
-        finite = all_finite((losses, tangent, _smooth(life)[0]))
-        numbers = jax.tree.map(lambda x: jnp.issubdtype(x.dtype, jnp.inexact), memory)
-        memory = jax.tree.map(lambda x, number: masked(finite, x) if number else x, memory, numbers)
-        return Sensitive(self._cohort().after(before.lived, life, finite), masked(finite, tangent), memory)
-
-
-@dataclass(frozen=True)
-class RTRL(_Forward):
+class RTRL(Forward):
     """Real-time recurrent learning (Williams & Zipser 1989): all of J, one tangent per coordinate of theta.
 
         J' = A J + B,   ĝ_w = dL_w/ds J + dL_w/dθ
@@ -127,11 +33,11 @@ class RTRL(_Forward):
     def _carries(self, problem: InnerProblem) -> Carries:
         def begin(theta: Theta, key: PRNGKeyArray, lived: Lived) -> Sensitive:
             size = ravel_pytree(theta)[0].size
-            return Sensitive(lived, [jnp.zeros((size, *x.shape), x.dtype) for x in _smooth(lived.life)[0]], ())
+            return Sensitive(lived, [jnp.zeros((size, *x.shape), x.dtype) for x in smooth_leaves(lived.life)[0]], ())
 
         def window(theta: Theta, key: PRNGKeyArray, state: Sensitive | None) -> tuple[Any, Theta, Segment]:
             flat, unravel = ravel_pytree(theta)
-            inner, start = _unrolled(self.schedule, problem, state, key)
+            inner, start = unrolled(self.schedule, problem, state, key)
 
             def along(direction: Array, tangent: Smooth | None) -> Any:
                 moved = unravel(direction)
@@ -149,7 +55,7 @@ class RTRL(_Forward):
 
 
 @dataclass(frozen=True)
-class UORO(_Forward):
+class UORO(Forward):
     """Unbiased online recurrent optimization (Tallec & Ollivier 2018): a random rank one of J.
 
         s̃' = ρ₀ A s̃ + ρ₁ ν,   θ̃' = θ̃ / ρ₀ + νᵀ B / ρ₁,   ĝ_w = (dL_w/ds s̃) θ̃ + dL_w/dθ
@@ -166,15 +72,15 @@ class UORO(_Forward):
 
     def _carries(self, problem: InnerProblem) -> Carries:
         def begin(theta: Theta, key: PRNGKeyArray, lived: Lived) -> Sensitive:
-            return Sensitive(lived, _zeros(_smooth(lived.life)[0]), _zeros(theta))
+            return Sensitive(lived, zeros(smooth_leaves(lived.life)[0]), zeros(theta))
 
         def window(theta: Theta, key: PRNGKeyArray, state: Sensitive | None) -> tuple[Any, Theta, Segment]:
-            inner, start = _unrolled(self.schedule, problem, state, key)
+            inner, start = unrolled(self.schedule, problem, state, key)
             (end, losses), pull, (life, reports) = jax.vjp(
                 lambda theta: inner((theta, theta), start), theta, has_aux=True
             )
             even = jnp.full_like(losses, 1 / self.window)
-            (gradient,) = pull((_zeros(end), even))
+            (gradient,) = pull((zeros(end), even))
             if state is None:
                 return None, gradient, reports
             _, (carried, slopes), _ = jax.jvp(
@@ -190,7 +96,7 @@ class UORO(_Forward):
 
 
 @dataclass(frozen=True)
-class ForwardGradient(_Forward):
+class ForwardGradient(Forward):
     """Directional forward gradients (DODGE; Silver et al. 2022): one direction of J per life.
 
         c' = A c + B u,   ĝ_w = (dL_w/ds c + dL_w/dθ u) ξ,   u ~ N(0, I)
@@ -210,13 +116,13 @@ class ForwardGradient(_Forward):
 
     def _carries(self, problem: InnerProblem) -> Carries:
         def begin(theta: Theta, key: PRNGKeyArray, lived: Lived) -> Sensitive:
-            return Sensitive(lived, _zeros(_smooth(lived.life)[0]), self.noise.blank(theta, key))
+            return Sensitive(lived, zeros(smooth_leaves(lived.life)[0]), self.noise.blank(theta, key))
 
         def window(theta: Theta, key: PRNGKeyArray, state: Sensitive | None) -> tuple[Any, Theta, Segment]:
             noise_key = jax.random.fold_in(key, self.window + 1)  # the segments and the birth use 0..window
             trace = state.memory if state else self.noise.blank(theta, noise_key)
             old, new = self.noise.draw(theta, 1.0, trace, noise_key)
-            inner, start = _unrolled(self.schedule, problem, state, key)
+            inner, start = unrolled(self.schedule, problem, state, key)
             directions = ((old.noise, new.noise), state.tangent if state else [])
             _, (tangent, slopes), (life, reports) = jax.jvp(inner, ((theta, theta), start), directions, has_aux=True)
             newborn = self.schedule.newborn(state.lived.age) if state else jnp.ones(self.window, bool)
@@ -226,33 +132,6 @@ class ForwardGradient(_Forward):
             return self._after(state, life, tangent, memory, reports.loss), gradient, reports
 
         return Carries(begin, window)
-
-
-def _unrolled(
-    schedule: Schedule, problem: InnerProblem, state: Sensitive | None, key: PRNGKeyArray
-) -> tuple[Callable[[tuple[Theta, Theta], Smooth], Any], Smooth]:
-    """A window as a map of theta and of the differentiable leaves of the life; and these leaves."""
-    lived = state and state.lived
-    start, join = _smooth(lived.life) if lived else ([], None)
-
-    def inner(thetas: tuple[Theta, Theta], start: Smooth) -> Any:
-        entered = lived and lived._replace(life=join(start))
-        life, reports = schedule.live(problem, thetas, entered, key)
-        return (_smooth(life)[0], reports.loss), (life, reports)
-
-    return inner, start
-
-
-def _smooth(life: Life) -> tuple[Smooth, Callable[[Smooth], Life]]:
-    """The leaves of a life that can be differentiated, and how the life is put together from others."""
-    leaves, structure = jax.tree.flatten(life)
-    where = [number for number, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-
-    def join(smooth: Smooth) -> Life:
-        replaced = dict(zip(where, smooth, strict=True))
-        return structure.unflatten([replaced.get(number, leaf) for number, leaf in enumerate(leaves)])
-
-    return [leaves[number] for number in where], join
 
 
 def _joined(carried: tuple[Smooth, Theta], drawn: tuple[Smooth, Theta]) -> tuple[Smooth, Theta]:
@@ -286,7 +165,3 @@ def _norm(tree: Any) -> Float[Array, ""]:
 
 def _signs(like: Smooth, key: PRNGKeyArray) -> Smooth:
     return [jax.random.rademacher(jax.random.fold_in(key, n), x.shape, x.dtype) for n, x in enumerate(like)]
-
-
-def _zeros(tree: Any) -> Any:
-    return jax.tree.map(jnp.zeros_like, tree)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from truncation.lives import on_one
 from truncation.problem import Estimate, GradientEstimator, InnerProblem, Theta
 from truncation.weighing import products
 
@@ -68,15 +69,19 @@ class InverseVariance:
             ),
             strict=True,
         )
-        gradients = jax.tree.map(lambda *x: jnp.stack(x), *[e.gradient for e in estimates])
-        weights = self.weights(state)
-        gradient = jax.tree.map(lambda x: jnp.tensordot(weights.astype(x.dtype), x, axes=1), gradients)
+        gradient, gram, mass = on_one(self._mixed, state._replace(parts=()), [e.gradient for e in estimates])
         shared = set.intersection(*[set(e.metrics) for e in estimates])
         means = [(e.loss, {name: e.metrics[name] for name in shared}) for e in estimates]
         loss, metrics = jax.tree.map(lambda *x: sum(x) / len(x), *means)
-        gram = self.memory * state.gram + (1 - self.memory) * products(gradients)
-        mass = self.memory * state.mass + (1 - self.memory)
         return Estimate(gradient, loss, metrics), Mixed(states, gram, mass)
+
+    def _mixed(self, state: Mixed, gradients: list[Theta]) -> tuple[Theta, Array, Array]:
+        """The combination, and what is known about the parts after it."""
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *gradients)
+        weights = self.weights(state)
+        gradient = jax.tree.map(lambda x: jnp.tensordot(weights.astype(x.dtype), x, axes=1), stacked)
+        gram = self.memory * state.gram + (1 - self.memory) * products(stacked)
+        return gradient, gram, self.memory * state.mass + (1 - self.memory)
 
     def weights(self, state: Mixed) -> Float[Array, " n"]:
         """Of the parts in the next estimate."""

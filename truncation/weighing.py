@@ -156,7 +156,7 @@ def products(rows: Theta) -> Float[Array, "m m"]:
         flat = leaf.reshape(leaf.shape[0], -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
         return flat @ flat.T
 
-    return sum(of(leaf) for leaf in jax.tree.leaves(rows))
+    return jnp.asarray(sum(of(leaf) for leaf in jax.tree.leaves(rows)))
 
 
 def _projected(moments: Moments) -> Moments:

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from truncation.cohort import Cohort, masked
 from truncation.lags import Unrolled, by_lag, merged
-from truncation.lives import Tally, all_finite, life_key
+from truncation.lives import Tally, all_finite, life_key, on_one
 from truncation.problem import Estimate, InnerProblem, Theta
 from truncation.schedule import Lived, Schedule
-from truncation.tail import Escort, ResidualES
+from truncation.tail import ResidualES
 from truncation.weighing import LeastError, Moments, Weighing, products
 
 
@@ -20,7 +20,7 @@ class Carried(NamedTuple):
     """A life between windows, with the pair that runs beside it (() without a tail)."""
 
     lived: Lived
-    escort: Escort | tuple
+    escort: Any
 
 
 class Weighed(NamedTuple):
@@ -108,12 +108,11 @@ class WienerTruncation:
             return Carried(lived, self.tail.begin(theta, lived, key) if self.tail else ())
 
         def window(theta: Theta, key: PRNGKeyArray, carried: Carried) -> Carried:
-            escort, losses = carried.escort, ()
-            if self.tail:
-                escort, _, losses = self.tail.live(problem, self.schedule, theta, carried, key)
             lived = self._cohort().lived(problem, theta, key, carried.lived)
-            due = jnp.where(all_finite(losses) if self.tail else True, lived.age, self.horizon)
-            return Carried(lived._replace(age=due), escort)
+            if self.tail is None:
+                return Carried(lived, ())
+            escort, _, losses = self.tail.live(problem, self.schedule, theta, carried, key)
+            return Carried(Lived(lived.life, jnp.where(all_finite(losses), lived.age, self.horizon)), escort)
 
         lives = self._cohort().aged(problem, theta, key, begin, window)
         rows = merged(self.window, self.depth).shape[-1] + (self.tail is not None)
@@ -134,7 +133,8 @@ class WienerTruncation:
         lives, (total, gram, tally) = self._cohort().each(one, (theta, key), state.lives)
         weighted = jax.tree.map(lambda x: jnp.tensordot(state.weights.astype(x.dtype), x, axes=1), total)
         estimate = self._cohort().mean(weighted, tally)
-        return estimate, self._learnt(state, Moments.of(total, gram, tally.finite.astype(gram.dtype)), lives)
+        learnt = on_one(self._learnt, state._replace(lives=None), total, gram, tally.finite)
+        return estimate, Weighed(lives, *learnt)
 
     def _cohort(self) -> Cohort:
         return Cohort(self.schedule, self.lives, self.microbatch)
@@ -154,16 +154,14 @@ class WienerTruncation:
         after = self._cohort().after(lived, unrolled.life, finite)
         return after and Carried(after, escort), rows, unrolled, finite
 
-    def _learnt(self, state: Weighed, now: Moments, lives: Carried | None) -> Weighed:
-        """The state with this estimate's moments, and the weights for the next one."""
+    def _learnt(self, state: Weighed, total: Theta, gram: Array, count: Array) -> tuple[Moments, Array, Array]:
+        """The moments with those of this estimate, and the weights for the next one."""
         mass = self.memory * state.mass + (1 - self.memory)
+        now = Moments.of(total, gram, count.astype(gram.dtype))
         sums = jax.tree.map(lambda old, new: self.memory * old + (1 - self.memory) * new, state.moments, now)
         means = jax.tree.map(lambda x: x / mass, sums)
-        return Weighed(lives, sums, mass, self.weigh(means, self._cost(state.weights), state.weights))
-
-    def _cost(self, weights: Float[Array, " m"]) -> Float[Array, " m"]:
-        """Of each row, in units of one forward pass: a backward pass costs about two, and a tail two lives."""
-        return jnp.full_like(weights, 2)
+        # In units of one forward pass, a row costs about two: a backward pass, or the two lives of a tail.
+        return sums, mass, self.weigh(means, jnp.full_like(state.weights, 2), state.weights)
 
 
 def _nearest(depth: int) -> int:

@@ -58,6 +58,7 @@ ESTIMATORS = {
     "forward gradient": ForwardGradient(5, 3, 4, noise=accumulated),
     "forward gradient over whole lifetimes": ForwardGradient(6, 6, 4),
     "implicit backprop": ImplicitBackprop(6, 4, Neumann(3)),
+    "inverse variance": InverseVariance((ForwardGradient(6, 2, 4), NoiseReuseES(6, 2, 4, 0.1))),
 }
 
 

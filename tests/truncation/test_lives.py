@@ -96,7 +96,7 @@ import jax, jax.numpy as jnp
 from jax.sharding import AxisType
 from tests.oracles import LinearQuadratic
 from truncation import NoiseReuseES, PersistentES, TruncatedBackprop, evaluate_population
-from truncation import ForwardGradient, LagBackprop, ResidualES, Sliding, WienerTruncation
+from truncation import RTRL, ForwardGradient, InverseVariance, LagBackprop, ResidualES, Sliding, WienerTruncation
 from truncation.shaping import z_scores
 
 axis = AxisType.Explicit if sys.argv[1] == "explicit" else AxisType.Auto
@@ -109,7 +109,7 @@ with jax.set_mesh(mesh):
         NoiseReuseES(6, 3, 16, 0.5, microbatch=4),  # on four devices, one micro-batch each
         LagBackprop(7, 3, 16, Sliding(2), microbatch=2),
         WienerTruncation(6, 3, 16, ResidualES(0.5), microbatch=2),
-        ForwardGradient(7, 3, 16, microbatch=2),
+        InverseVariance((ForwardGradient(7, 3, 16, microbatch=2), RTRL(7, 3, 16, microbatch=2))),
     ):
         def step(theta, state, key, estimator=estimator):
             estimate, state = estimator.estimate(LinearQuadratic(), theta, state, key)
