@@ -15,6 +15,7 @@ from truncation import (
     GradientEstimator,
     ImplicitBackprop,
     InnerProblem,
+    InverseVariance,
     LagBackprop,
     Neumann,
     NoiseReuseES,
