@@ -214,26 +214,49 @@ def test_it_beats_the_best_window_in_an_explosive_regime(turn):
     assert errors < 0.5 * best
 
 
+def errors_of_all_windows(regimes, turn, seeds=5):
+    """The same for hard truncation to 1, 2, ..., 64 lags of the same lives, `[seeds, steps, windows]`, in products."""
+
+    def step(key, given):
+        number, (mean, spread), truth = given
+        problem, key = Kesten(mean, spread, turn=turn), jax.random.fold_in(key, number)
+
+        def one(index):
+            keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.fold_in(key, index), s))(jnp.arange(64))
+            growth = mean + spread * jax.vmap(lambda key: jax.random.normal(key, (WIDTH,)))(keys)
+            passed = jnp.cumprod(growth[:0:-1], axis=0)  # Π of what came after the use of θ
+            return jnp.concatenate([jnp.ones((1, WIDTH)), passed]) * problem.inputs(WIDTH) / 64
+
+        credited = jnp.cumsum(jnp.mean(jax.vmap(one)(jnp.arange(LIVES)), axis=0), axis=0)
+        return jnp.sum((credited - truth) ** 2, axis=1) / jnp.sum(truth**2)
+
+    truths = jnp.array([Kesten(*regime, turn=turn).gradient(WIDTH) for regime in regimes])
+    given = jnp.arange(len(regimes)), tuple(jnp.array(regimes).T), truths
+    keys = jax.random.split(jax.random.key(0), seeds)
+    return np.asarray(jax.jit(lambda: jax.vmap(lambda key: jax.lax.map(lambda g: step(key, g), given))(keys))())
+
+
 # A box of 1 cannot let one lag speak for others that point the same way, which is Kesten's loop's own weakness.
 BOXES = {"weights up to 1": LeastError(1.0), "weights up to 2": LeastError()}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("turn", [0.0, 1.0])
-@pytest.mark.parametrize("box", BOXES)
 @pytest.mark.parametrize("regime", [*range(4), "switching"])
-def test_it_keeps_up_with_the_best_window_in_hindsight(regime, box, turn):
+def test_it_keeps_up_with_the_best_window_in_hindsight(regime, turn):
     """The windows are judged on the same lives, and the best of all 64 is picked afterwards, for each regime."""
     switching = regime == "switching"
     regimes = [REGIMES[t // 150 % 4] for t in range(600)] if switching else [REGIMES[regime]] * 550
-    ours = over_seeds(WienerTruncation(64, 64, LIVES, TAIL, BOXES[box]), regimes, turn)[:, 50:].mean()
-    windows = [1, 2, 4, 8, *range(12, 65, 4), 15, 17, 18, 19, 26, 27, 30, 31, 33, 49, 50, 51]
-    hard = np.stack([over_seeds(LagBackprop(64, 64, LIVES, Sliding(window)), regimes, turn) for window in windows])
-    parts = hard.reshape(len(windows), 5, 4, -1).mean((1, 3)) if switching else hard[:, :, 50:].mean((1, 2))[:, None]
-    best, everything = parts.min(axis=0).mean(), hard[windows.index(64), :, 50:].mean()
-    print(f"{regime} {box} turn={turn}: {ours / best:.3f} of the best window, {ours / everything:.3f} of unbiased")
-    assert ours <= (1.5 if switching else 1.1) * best
-    assert ours <= everything
+    hard = errors_of_all_windows(regimes, turn)
+    parts = hard.reshape(5, 4, 150, 64).mean((0, 2)) if switching else hard[:, 50:].mean((0, 1))[None]
+    best, everything = parts.min(axis=1).mean(), hard[:, 50:, -1].mean()
+    for name, weigh in BOXES.items():
+        ours = over_seeds(WienerTruncation(64, 64, LIVES, TAIL, weigh), regimes, turn)[:, 50:].mean()
+        print(
+            f"{regime} turn {turn}, {name}: {ours / best:.3f} of the best window, {ours / everything:.3f} of unbiased"
+        )
+        assert ours <= (1.5 if switching else 1.1) * best
+        assert ours <= everything
 
 
 def schedule_learned(estimator, key, steps=400):
