@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
-from truncation.lives import Tally, all_finite, check_microbatch, life_key, over_lives, strong
+from truncation.cohort import Cohort, masked
+from truncation.lives import Tally, all_finite, life_key
 from truncation.problem import Estimate, InnerProblem, Theta
 from truncation.schedule import Lived, Schedule
 
@@ -49,10 +50,7 @@ class TruncatedBackprop:
     clip: float | None = None
 
     def __post_init__(self):
-        Schedule(self.horizon, self.window)
-        if self.lives < 1:
-            raise ValueError(f"lives={self.lives}: at least 1 is needed")
-        check_microbatch(self.lives, self.microbatch)
+        self._cohort()
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip={self.clip} is neither None nor positive")
 
@@ -62,26 +60,13 @@ class TruncatedBackprop:
 
     def init(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Lived | None:
         """Lives of the scheduled ages; None if every window is a whole lifetime. Costs up to a horizon of segments."""
-        if self.schedule.whole:
-            return None
-        windows, ages = self.schedule.burn_in(self.lives)
-
-        def unborn(theta: Theta, key: PRNGKeyArray, index: Int[Array, ""], age: Int[Array, ""]) -> tuple[Lived, tuple]:
-            return Lived(strong(problem.start(theta, life_key(key, index))), age), ()
-
-        def window(lived: Lived, number: Int[Array, ""]) -> tuple[Lived, None]:
-            return self._burn(problem, theta, lived, jax.random.fold_in(key, number)), None
-
-        shared = theta, jax.random.fold_in(key, windows)
-        lived, _ = over_lives(unborn, shared, self._indices(), ages, microbatch=self.microbatch)
-        if windows:
-            lived, _ = jax.lax.scan(window, lived, jnp.arange(windows, dtype=jnp.int32))
-        return lived
+        return self._cohort().aged(problem, theta, key)
 
     def estimate(
         self, problem: InnerProblem, theta: Theta, state: Lived | None, key: PRNGKeyArray
     ) -> tuple[Estimate, Lived | None]:
         """Leads every life through one window and differentiates the mean loss of the window."""
+        cohort = self._cohort()
 
         def one(theta: Theta, key: PRNGKeyArray, lived: Lived | None, index: Int[Array, ""]) -> tuple[Any, Any]:
             def window_loss(theta: Theta) -> tuple[Array, Any]:
@@ -90,28 +75,14 @@ class TruncatedBackprop:
 
             (loss, (life, reports)), gradient = jax.value_and_grad(window_loss, has_aux=True)(theta)
             finite = jnp.isfinite(loss) & all_finite(gradient)
-            gradient = jax.tree.map(lambda g: jnp.where(finite, g, 0), self._clipped(gradient))
-            return self._after(lived, life, finite), (gradient, Tally.of(reports, finite))
+            gradient = masked(finite, self._clipped(gradient))
+            return cohort.after(lived, life, finite), (gradient, Tally.of(reports, finite))
 
-        state, (total, tally) = over_lives(one, (theta, key), state, self._indices(), microbatch=self.microbatch)
-        gradient = jax.tree.map(lambda g: (g / jnp.maximum(tally.finite, 1)).astype(g.dtype), total)
-        return Estimate(gradient, *tally.mean(self.lives)), state
+        state, (total, tally) = cohort.each(one, (theta, key), state)
+        return cohort.mean(total, tally), state
 
-    def _indices(self) -> Int[Array, " lives"]:
-        return jnp.arange(self.lives, dtype=jnp.int32)
-
-    def _burn(self, problem: InnerProblem, theta: Theta, lived: Lived, key: PRNGKeyArray) -> Lived:
-        def one(theta: Theta, key: PRNGKeyArray, lived: Lived, index: Int[Array, ""]) -> tuple[Any, tuple]:
-            life, reports = self.schedule.live(problem, (theta, theta), lived, life_key(key, index))
-            return self._after(lived, life, all_finite(reports.loss)), ()
-
-        return over_lives(one, (theta, key), lived, self._indices(), microbatch=self.microbatch)[0]
-
-    def _after(self, lived: Lived | None, life: Any, finite: Bool[Array, ""]) -> Lived | None:
-        """The life as it leaves the window; a dead one is due."""
-        if lived is None:
-            return None
-        return Lived(life, jnp.where(finite, self.schedule.age_after(lived.age), self.horizon))
+    def _cohort(self) -> Cohort:
+        return Cohort(self.schedule, self.lives, self.microbatch)
 
     def _clipped(self, gradient: Theta) -> Theta:
         if self.clip is None:

@@ -74,6 +74,17 @@ def on_all_lives(function: Callable[..., PyTree], *lives: PyTree) -> Any:
     return _sharded(gathered, PartitionSpec(AXIS), PartitionSpec())(*lives)
 
 
+def on_one(function: Callable[..., PyTree], *shared: PyTree) -> Any:
+    """Calls `function` of replicated values as every device would alone: nothing around it rewrites its arithmetic."""
+
+    def alone(*shared: PyTree) -> PyTree:
+        return jax.lax.optimization_barrier(function(*jax.lax.optimization_barrier(shared)))
+
+    if AXIS not in jax.sharding.get_abstract_mesh().axis_names:
+        return alone(*shared)
+    return _sharded(alone, PartitionSpec(), PartitionSpec())(*shared)
+
+
 def check_microbatch(size: int, microbatch: int, devices: int = 1, unit: int = 1) -> None:
     """Raises a ValueError that names the nearest legal sizes if `size` lives cannot be cut into such micro-batches.
 

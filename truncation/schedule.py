@@ -99,7 +99,12 @@ class Schedule:
         return jnp.where(self.reborn(age), self.window - self._left(age), age + self.window)
 
     def live(
-        self, problem: InnerProblem, thetas: tuple[Theta, Theta], lived: Lived | None, key: PRNGKeyArray
+        self,
+        problem: InnerProblem,
+        thetas: tuple[Theta, Theta],
+        lived: Lived | None,
+        key: PRNGKeyArray,
+        crossing: Callable[[Life, Int[Array, ""]], Life] | None = None,
     ) -> tuple[Life, Segment]:
         """One life through one window: its state at the end, and the reports of the segments, stacked.
 
@@ -109,6 +114,7 @@ class Schedule:
             object twice where they do not differ.
           lived: the life that enters, None if it is born at the head (`whole`).
           key: of this life in this window. Segment `s` uses `fold_in(key, s)`, the birth `fold_in(key, window)`.
+          crossing: what happens to a life, or to its adjoint, as it enters segment `s` from the one before.
         """
         old, new = thetas
         newborn = strong(problem.start(new, jax.random.fold_in(key, self.window)))
@@ -123,6 +129,8 @@ class Schedule:
             theta_of = (lambda _: new) if old is new else (lambda s: select(s >= left, new, old))
 
         def segment(life: Life, s: Int[Array, ""]) -> tuple[Life, Segment]:
+            if crossing is not None:
+                life = crossing(life, s)
             if left is not None:
                 life = select(s == left, newborn, life)
             life, report = problem.advance(theta_of(s), life, jax.random.fold_in(key, s))

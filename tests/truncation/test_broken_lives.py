@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from tests.oracles import Fragile
-from truncation import FullES, NoiseReuseES, PersistentES, TruncatedBackprop, TruncatedES
+from truncation import (
+    RTRL,
+    UORO,
+    ForwardGradient,
+    FullES,
+    LagBackprop,
+    NoiseReuseES,
+    PersistentES,
+    ResidualES,
+    Sliding,
+    TruncatedBackprop,
+    TruncatedES,
+    WienerTruncation,
+)
 
 THETA = jnp.array(0.7, jnp.float32)
 
@@ -22,6 +35,11 @@ ESTIMATORS = [
     TruncatedES(4, 2, 32, 0.5),
     PersistentES(5, 2, 32, 0.5),
     NoiseReuseES(5, 2, 32, 0.5),
+    LagBackprop(5, 2, 32, Sliding(2)),
+    WienerTruncation(6, 2, 32, ResidualES(0.5)),
+    RTRL(5, 2, 32),
+    UORO(5, 2, 32),
+    ForwardGradient(5, 2, 32),
 ]
 
 

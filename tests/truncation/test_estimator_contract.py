@@ -6,19 +6,34 @@ import pytest
 
 from tests.oracles import Mixed, mixed_theta
 from truncation import (
+    RTRL,
+    UORO,
     AnalyticPES,
+    BestProgress,
     ControlVariateES,
+    ForwardGradient,
     FullES,
     GeneralizedPES,
+    Geometric,
     GradientEstimator,
+    ImplicitBackprop,
     InnerProblem,
+    InverseVariance,
+    LagBackprop,
+    Neumann,
     NoiseReuseES,
     PersistentES,
+    ResidualES,
     RunningMean,
+    RussianRoulette,
+    Sliding,
     TruncatedBackprop,
     TruncatedES,
+    WienerTruncation,
     WindowGradient,
+    unbiased,
 )
+from truncation.persistent import accumulated
 from truncation.shaping import centred_ranks, z_scores
 
 ESTIMATORS = {
@@ -43,6 +58,21 @@ ESTIMATORS = {
     "control variate over whole lifetimes": ControlVariateES(FullES(6, 6, 0.1), RunningMean(), 1.0),
     "analytic persistent ES": AnalyticPES(6, 2, 4, 0.1, microbatch=2),
     "analytic persistent ES across births": AnalyticPES(7, 4, 4, 0.1, remat=True, smooth=False),
+    "lag-weighted backprop": LagBackprop(6, 6, 4, Geometric(0.9)),
+    "lag-weighted backprop across births": LagBackprop(5, 3, 4, Sliding(2), remat=True, microbatch=2),
+    "randomized telescope": LagBackprop(6, 3, 4, RussianRoulette((1, 3), (1.0, 0.5))),
+    "Wiener truncation": WienerTruncation(6, 3, 4, ResidualES(0.1), microbatch=2),
+    "Wiener truncation across births": WienerTruncation(5, 3, 4, weigh=unbiased, remat=True),
+    "Wiener truncation over whole lifetimes": WienerTruncation(6, 6, 4, ResidualES(0.1), BestProgress(), depth=2),
+    "RTRL": RTRL(6, 2, 4),
+    "RTRL across births": RTRL(5, 3, 4, microbatch=2),
+    "RTRL over whole lifetimes": RTRL(6, 6, 4),
+    "UORO": UORO(5, 3, 4),
+    "UORO over whole lifetimes": UORO(6, 6, 4),
+    "forward gradient": ForwardGradient(5, 3, 4, noise=accumulated),
+    "forward gradient over whole lifetimes": ForwardGradient(6, 6, 4),
+    "implicit backprop": ImplicitBackprop(6, 4, Neumann(3)),
+    "inverse variance": InverseVariance((ForwardGradient(6, 2, 4), NoiseReuseES(6, 2, 4, 0.1))),
 }
 
 

@@ -96,6 +96,7 @@ import jax, jax.numpy as jnp
 from jax.sharding import AxisType
 from tests.oracles import LinearQuadratic
 from truncation import ControlVariateES, NoiseReuseES, PersistentES, TruncatedBackprop, evaluate_population
+from truncation import RTRL, ForwardGradient, InverseVariance, LagBackprop, ResidualES, Sliding, WienerTruncation
 from truncation.shaping import z_scores
 
 axis = AxisType.Explicit if sys.argv[1] == "explicit" else AxisType.Auto
@@ -107,6 +108,9 @@ with jax.set_mesh(mesh):
         PersistentES(7, 3, 32, 0.5, microbatch=4, shaping=z_scores),
         NoiseReuseES(6, 3, 16, 0.5, microbatch=4),  # on four devices, one micro-batch each
         ControlVariateES(NoiseReuseES(7, 3, 16, 0.5, microbatch=4)),
+        LagBackprop(7, 3, 16, Sliding(2), microbatch=2),
+        WienerTruncation(6, 3, 16, ResidualES(0.5), microbatch=2),
+        InverseVariance((ForwardGradient(7, 3, 16, microbatch=2), RTRL(7, 3, 16, microbatch=2))),
     ):
         def step(theta, state, key, estimator=estimator):
             estimate, state = estimator.estimate(LinearQuadratic(), theta, state, key)
