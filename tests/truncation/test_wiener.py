@@ -140,6 +140,23 @@ def test_weights_come_from_the_past_alone():
     assert np.any(np.abs(np.asarray(state.weights) - 1) > 0.01)
 
 
+def test_a_weighing_is_told_the_average_of_all_moments():
+    problem, theta = Kesten(0.9, 0.3, 8), jnp.zeros(3)
+
+    def memory(factor, number):
+        estimator = WienerTruncation(
+            8, 8, 16, weigh=lambda moments, cost, start: jnp.diag(moments.signal), memory=factor
+        )
+        state = estimator.init(problem, theta, jax.random.key(0))
+        for n in range(number):
+            _, state = jax.jit(lambda s, k, e=estimator: e.estimate(problem, theta, s, k))(state, jax.random.key(n))
+        return np.asarray(state.weights)
+
+    newest = [memory(0.0, 1), memory(0.0, 2)]
+    np.testing.assert_allclose(memory(0.8, 1), newest[0], rtol=1e-5)
+    np.testing.assert_allclose(memory(0.8, 2), (0.8 * newest[0] + newest[1]) / 1.8, rtol=1e-5)
+
+
 # With a tail nothing is missing, however short the window or the lags that back-propagation sees.
 @pytest.mark.parametrize(("window", "depth", "n"), [(5, None, 3000), (20, 2, 3000), (10, 1, 3000)])
 def test_with_a_tail_and_full_weights_it_is_unbiased(window, depth, n):
