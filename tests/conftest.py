@@ -6,15 +6,11 @@ import pathlib
 
 import jax
 
-import learned_rl
-
 # Compilation dominates the suite; what one run compiled the next one reads.
 _cache = pathlib.Path(os.environ.get("LEARNED_RL_TEST_CACHE", pathlib.Path(__file__).parent.parent / ".cache" / "jax"))
 jax.config.update("jax_compilation_cache_dir", str(_cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-assert learned_rl is not None  # imported for its thread-pool setting, before any device is touched
 
 
 def pytest_make_parametrize_id(config, val, argname):

@@ -18,7 +18,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported here: `--help` must not wait for JAX.
     import jax
 
-    import learned_rl  # noqa: F401  (for its thread-pool setting, before any device is touched)
     from runs.benchmarks.timing import device_name
 
     report: dict[str, Any] = {"device": device_name(), "jax": jax.__version__, "rounds": known.rounds, "rows": []}
