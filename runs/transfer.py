@@ -49,14 +49,21 @@ class Curves(NamedTuple):
 def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) -> Curves:
     """Trains `seeds` agents side by side. The same seed gives every rule the same tasks and initial streams."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(seeds))
-    # At most 8 agents at once: a fixed micro-batch, so that the number of devices changes no bit of the result.
-    microbatch = max(n for n in range(1, 9) if seeds % n == 0)
+    microbatch = at_once(seeds)
     program = _lives(trial, rule, microbatch)
     with lives_over(seeds // microbatch):
         returns = np.asarray(program(theta, keys))
     points = np.unique(np.linspace(0, trial.updates - 1, min(POINTS, trial.updates)).astype(int))
     last = max(1, round(FINAL * trial.updates))
     return Curves(returns[:, points], returns[:, -last:].mean(axis=1))
+
+
+def at_once(agents: int) -> int:
+    """The size of the micro-batches that `agents` are trained in: fixed, and at most 8, whatever the number of devices.
+
+    So the number of devices changes no bit of the result.
+    """
+    return max(n for n in range(1, 9) if agents % n == 0)
 
 
 @cache  # one program for a learned rule, its untrained start and every other theta

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from learned_rl.losses import gae, normalised
 from learned_rl.optimizers import Adam, InnerOptimizer
@@ -143,15 +143,16 @@ class Drift:
         # Like the rewards, the probabilities that acted are data here.
         rollout = rollout._replace(behaviour_log_prob=jax.lax.stop_gradient(rollout.behaviour_log_prob))
         learning_rate = coefficients.learning_rate * (1.0 - self.anneal * jnp.asarray(rollout.progress))
-        batch = self._prepare(coefficients, params, rollout, policy)
+        batch = as_samples(self._prepare(coefficients, params, rollout, policy))
 
-        def minibatch(carry, part: Batch):
+        def minibatch(carry, chosen: Array):
             params, state = carry
+            part = take(batch, chosen)  # here and not before the loop: the shuffled copy is never written down
             gradient, metrics = jax.grad(self._loss, has_aux=True)(params, theta, coefficients, part, policy)
             return self.optimizer.update(gradient, state, params, learning_rate), metrics
 
         def epoch(carry, key):
-            return jax.lax.scan(minibatch, carry, shuffled_parts(batch, self.minibatches, key))
+            return jax.lax.scan(minibatch, carry, shuffled(batch.advantage.shape[1], self.minibatches, key))
 
         (params, state), metrics = jax.lax.scan(epoch, (params, state), jax.random.split(key, self.epochs))
         return params, state, jax.tree.map(jnp.mean, metrics)
@@ -178,25 +179,36 @@ class Drift:
         return total, {"entropy": entropy, "value_loss": value_loss, "kl": kl}
 
 
-def shuffled_parts(batch: Batch, count: int, key: PRNGKeyArray) -> Batch:
-    """Splits into `count` random parts along a new leading axis: over streams where a memory ties a stream's steps
-    together, over single steps otherwise."""
-    memory = batch.rollout.memory
-    flat = batch._replace(rollout=batch.rollout._replace(memory=(), progress=()))
-    if not jax.tree.leaves(memory):
-        flat = jax.tree.map(lambda x: x.reshape((1, -1, *x.shape[2:])), flat)
-    size = flat.advantage.shape[1]
+def as_samples(batch: Batch) -> Batch:
+    """With single steps along the second axis, `[1, T B]`, unless a memory ties a stream's steps together."""
+    if jax.tree.leaves(batch.rollout.memory):
+        return batch
+    progress = batch.rollout.progress
+    batch = batch._replace(rollout=batch.rollout._replace(progress=()))
+    batch = jax.tree.map(lambda x: x.reshape((1, -1, *x.shape[2:])), batch)
+    return batch._replace(rollout=batch.rollout._replace(progress=progress))
+
+
+def shuffled(size: int, count: int, key: PRNGKeyArray) -> Int[Array, "count size/count"]:
+    """The numbers below `size` in random order, in `count` rows.
+
+    Raises:
+      ValueError: `count` does not divide `size`.
+    """
     if size % count:
         raise ValueError(
             f"minibatches={count} does not divide {size}, the samples (with a memory: streams) of an update"
         )
-    order = jax.random.permutation(key, size)
+    return jax.random.permutation(key, size).reshape(count, -1)
 
-    def part(x: Array, axis: int) -> Array:
-        x = jnp.take(x, order, axis=axis, mode="clip", unique_indices=True)  # a permutation is never out of bounds
-        return jnp.moveaxis(x.reshape((*x.shape[:axis], count, -1, *x.shape[axis + 1 :])), axis, 0)
 
-    parts = jax.tree.map(lambda x: part(x, 1), flat)
-    progress = jnp.broadcast_to(jnp.asarray(batch.rollout.progress), (count,))
-    memory = jax.tree.map(lambda x: part(x, 0), memory)
-    return parts._replace(rollout=parts.rollout._replace(memory=memory, progress=progress))
+def take(batch: Batch, chosen: Int[Array, " n"]) -> Batch:
+    """The `chosen` streams, or samples, of a batch."""
+
+    def along(axis: int):
+        # Numbers of a permutation are never out of bounds.
+        return lambda x: jnp.take(x, chosen, axis=axis, mode="clip", unique_indices=True)
+
+    memory, progress = jax.tree.map(along(0), batch.rollout.memory), batch.rollout.progress
+    part = jax.tree.map(along(1), batch._replace(rollout=batch.rollout._replace(memory=(), progress=())))
+    return part._replace(rollout=part.rollout._replace(memory=memory, progress=progress))

@@ -19,7 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import jax
 
     from runs.benchmarks.timing import device_name
+    from runs.devices import one_device_per_core
 
+    one_device_per_core()  # and no compilation cache: compiling is timed
     report: dict[str, Any] = {"device": device_name(), "jax": jax.__version__, "rounds": known.rounds, "rows": []}
     print(f"{report['device']}, jax {report['jax']}, medians of {known.rounds} rounds\n", flush=True)
     print("| benchmark | case | value | ratio | target |\n|---|---|---|---|---|", flush=True)

@@ -5,8 +5,11 @@ for the same environment steps, from a state that was initialised before the clo
 off: only its training is timed. CartPole is configured as in its `configs/gymnax/cartpole.yaml`, Breakout as in its
 `benchmark/breakout_1m.yaml`; networks are its default, two hidden layers of 64.
 
-What is left of a difference: ours bootstraps from the observation before a reset, and so stores it and evaluates the
-value twice where rejax does once; ours clips the gradient's norm where rejax clips each entry of it.
+Many agents are trained as each project trains them: ours as `learned-rl transfer` does, in micro-batches over one
+device per core; rejax's under one `vmap`, as its documentation says, which leaves the cores to the compiler.
+
+What ours does in addition: it bootstraps from the observation before a reset, and so stores it and evaluates the value
+twice where rejax does once; it clips the gradient's norm where rejax clips each entry of it.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,6 +25,9 @@ from learned_rl.optimizers import Adam
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import Drift
 from runs.benchmarks.timing import Row, compiled, in_turns
+from runs.devices import lives_over
+from runs.transfer import at_once
+from truncation.lives import over_lives
 
 MISSING = "rejax is not installed: ours only. `pip install 'learned-rl[bench]'` for the comparison"
 
@@ -57,12 +63,17 @@ def ours(s: Setting, agents: int, updates: int) -> tuple[Callable[[], Any], floa
     )
     lifetime = Lifetime(fixed(s.env_id), rule, Network(MLP((64, 64))), s.streams, s.steps, updates)
 
+    jax.eval_shape(lifetime.policy.init, jax.random.key(0))  # builds the environment here, not inside a shard
+
     def life(agent, key):
-        return jax.lax.scan(lambda a, k: (lifetime.live((), a, k)[0], None), agent, jax.random.split(key, updates))[0]
+        keys = jax.random.split(key, updates)
+        return jax.lax.scan(lambda a, k: (lifetime.live((), a, k)[0], None), agent, keys)[0], ()
 
     keys = jax.random.split(jax.random.key(0), agents)
     born = jax.jit(jax.vmap(lambda key: lifetime.start((), key)))(keys)
-    train, seconds = compiled(jax.vmap(life), born, keys)
+    microbatch = at_once(agents)
+    with lives_over(agents // microbatch):
+        train, seconds = compiled(lambda b, k: over_lives(life, (), b, k, microbatch=microbatch)[0], born, keys)
     return lambda: train(born, keys), seconds
 
 

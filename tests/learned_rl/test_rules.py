@@ -11,7 +11,7 @@ from learned_rl.distributions import Categorical, Normal
 from learned_rl.optimizers import Sgd
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.coefficients import Coefficients
-from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDrift, shuffled_parts
+from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDrift, as_samples, shuffled, take
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.schedule import Schedule, Statistics
 from learned_rl.types import Discrete, Heads, Outputs
@@ -173,24 +173,29 @@ def test_the_probabilities_that_acted_are_data_to_ppo():
 
 def test_minibatches_share_out_every_sample_once_and_differently_each_time():
     _policy, _params, rollout = made(SMALL, Discrete(3), VALUE)
-    label = jnp.arange(24.0).reshape(6, 4)
-    batch = _batch(rollout, label)
-    first, second = (shuffled_parts(batch, 4, jax.random.key(k)) for k in (0, 1))
+    batch = as_samples(_batch(rollout, jnp.arange(24.0).reshape(6, 4)))
+    assert batch.advantage.shape == (1, 24)
+    first, second = (_parts(batch, shuffled(24, 4, jax.random.key(k))) for k in (0, 1))
     assert first.advantage.shape == (4, 1, 6)
     np.testing.assert_array_equal(np.sort(first.advantage.ravel()), np.arange(24))
     assert (first.advantage != second.advantage).any()
-    # All fields are shuffled alike.
+    # All fields are shuffled alike, and what belongs to the whole rollout stays what it is.
     np.testing.assert_array_equal(first.advantage, first.rollout.reward)
     np.testing.assert_array_equal(first.value, 10 * first.advantage)
+    np.testing.assert_array_equal(first.rollout.progress, jnp.broadcast_to(rollout.progress, (4,)))
 
 
 def test_with_a_memory_whole_streams_are_shared_out():
     _policy, _params, rollout = made(RECURRENT, Discrete(3), VALUE)
     batch = _batch(rollout._replace(memory=jnp.arange(4.0)[:, None] * jnp.ones(6)), jnp.arange(4.0) * jnp.ones((6, 1)))
-    parts = shuffled_parts(batch, 2, jax.random.key(0))
+    parts = _parts(as_samples(batch), shuffled(4, 2, jax.random.key(0)))
     assert parts.advantage.shape == (2, 6, 2)
     np.testing.assert_array_equal(parts.advantage, jnp.broadcast_to(parts.advantage[:, :1], (2, 6, 2)))
     np.testing.assert_array_equal(parts.rollout.memory[..., 0], parts.advantage[:, 0])
+
+
+def _parts(batch, orders):
+    return jax.vmap(take, in_axes=(None, 0))(batch, orders)
 
 
 def _batch(rollout, label):
