@@ -178,9 +178,10 @@ def test_orthogonal_matrices_stay_so_where_the_draw_is_nearly_singular(monkeypat
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-5)
 
 
-def test_a_stream_restarts_exactly_where_its_episode_ended():
+@pytest.mark.parametrize("terminates", [True, False])
+def test_a_stream_restarts_exactly_where_its_episode_ended(terminates):
     """Observation and environment begin anew together; what is bootstrapped from belongs to the episode that ended."""
-    tasks = MatchCue(length=3)
+    tasks = MatchCue(length=3, terminates=terminates)
     policy = SMALL.build(tasks.obs_shape, tasks.actions, Heads())
     params = policy.init(jax.random.key(0))
     streams = start_streams(tasks, (), policy, 4, jax.random.key(1))
@@ -191,6 +192,7 @@ def test_a_stream_restarts_exactly_where_its_episode_ended():
     np.testing.assert_array_equal(time, np.arange(7)[:, None] % 3 * np.ones(4))
     np.testing.assert_array_equal(following, time + 1)
     np.testing.assert_array_equal(rollout.last, following == 3)
+    np.testing.assert_array_equal(rollout.discount, 1 - (rollout.last & terminates))
     inside = ~rollout.last[:-1]
     np.testing.assert_array_equal(rollout.next_obs[:-1][inside], rollout.obs[1:][inside])
     np.testing.assert_array_equal(streams.env.time, 1)
