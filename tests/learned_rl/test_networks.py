@@ -162,6 +162,33 @@ def test_returns_of_episodes_are_accounted_for():
         np.testing.assert_allclose(streams.running_return, sum(rewards[3 * ended :], jnp.zeros(8)))
 
 
+class Coins(Recall):
+    """Episodes of one step; what is shown, and what is earned, are coins tossed as actions are: from a key alone."""
+
+    def reset(self, task, key):
+        state, _ = super().reset(task, key)
+        state = state._replace(cue=self._toss(key))
+        return state, jnp.full(2, state.cue)
+
+    def step(self, task, state, action, key):
+        state, out = super().step(task, state, action, key)
+        return state, out._replace(reward=self._toss(key))
+
+    def _toss(self, key):
+        return jnp.argmax(jax.random.gumbel(key, (1, 2))).astype(jnp.float32)
+
+
+def test_acting_the_environment_and_its_restart_have_keys_of_their_own():
+    tasks, policy = Coins(length=1), SMALL.build((2,), Discrete(2), Heads())
+    params = jax.tree.map(jnp.zeros_like, policy.init(jax.random.key(0)))  # a coin, then, decides
+    streams = start_streams(tasks, (), policy, 1, jax.random.key(1))
+    keys = jax.random.split(jax.random.key(2), 101)
+    _, rollout = collect(tasks, (), policy, params, streams, keys, jnp.float32(0))
+    tossed = np.stack([rollout.action[:-1, 0], rollout.reward[:-1, 0], rollout.obs[1:, 0, 0]])
+    agreement = (tossed[:, None] == tossed[None]).mean(axis=2)[np.triu_indices(3, 1)]
+    assert np.all(np.abs(agreement - 0.5) < 4 * 0.05), agreement  # standard error 0.05; 1 if a key is used twice
+
+
 @pytest.mark.parametrize("shape", [(30, 8), (16, 16), (3, 12), (5, 1), (1, 5), (1, 1)])
 def test_orthogonal_matrices_are_those_of_jax(shape):
     matrix = orthogonal(2**0.5)(jax.random.key(0), shape)
