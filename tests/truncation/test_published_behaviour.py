@@ -27,8 +27,8 @@ from truncation import (
     TruncatedES,
     WindowGradient,
 )
-from truncation.antithetic import gaussian
 from truncation.lives import life_key
+from truncation.noise import gaussian
 
 
 def descend(problem, estimator, transform, theta, steps, seed):
