@@ -31,6 +31,10 @@ class ControlVariateES(Strategy):
     of known scale: with an exploded gradient for p it makes the variance worse, by orders of magnitude. `Fitted` looks
     for the least variance of a single estimate (not of a sum over a lifetime), and goes to zero where p is useless.
 
+    What is gained is what p explains linearly. Of lifetimes that is much even where inner training is chaotic (Lorenz:
+    16 times less variance), of single late windows it is not: there even the best p for every age apart, which no
+    estimator knows, leaves more than half (1.8 times less).
+
     Independence is by construction. Pairs are dealt into three teams. Team k's β is fitted on the pairs of team k + 1,
     and a running mean that serves team k is of the plain estimates of team k + 2: of this estimate and of all before,
     so that it also holds for noise that is reused. (A running mean over all pairs would contain each pair's own noise.)
