@@ -192,8 +192,16 @@ def test_noise_reuse_has_a_fifth_of_the_variance_of_persistent_es_on_lorenz():
 
 
 def test_backprop_explodes_on_lorenz():
-    full = mean_gradient(TruncatedBackprop(20, 20, 1), Lorenz(), jnp.array(LORENZ_THETA), jax.random.key(0))
-    np.testing.assert_allclose(full, [3.5e4, -1.01e6], rtol=0.02)  # the smoothed gradient is (76, 1041)
+    # Reported in single precision, whose rounding the dynamics amplify to 4 %, differently with every compiler setting.
+    def mean_loss(theta):
+        step = lambda life, _: Lorenz().advance(theta, life, None)  # noqa: E731
+        return jnp.mean(jax.lax.scan(step, Lorenz().start(theta, None), length=20)[1].loss)
+
+    with jax.enable_x64(True):
+        theta = jnp.array(LORENZ_THETA, jnp.float64)
+        full = mean_gradient(TruncatedBackprop(20, 20, 1), Lorenz(), theta, jax.random.key(0))
+        np.testing.assert_allclose(full, jax.jit(jax.jacfwd(mean_loss))(theta), rtol=1e-6)
+    np.testing.assert_allclose(full, [3.5e4, -1.01e6], rtol=0.05)  # the smoothed gradient is (76, 1041)
 
 
 @pytest.mark.parametrize(
