@@ -79,7 +79,7 @@ class Krylov:
         """What to add for the least residual in one space."""
 
         def grow(number: Int[Array, ""], carry: tuple) -> tuple:
-            sought, left, direction, directions, images = carry
+            sought, direction, directions, images = carry
             image = operator(direction)
             scale = jnp.linalg.norm(image)
             for _ in range(2):  # twice is enough
@@ -88,12 +88,11 @@ class Krylov:
             size = jnp.linalg.norm(image)
             new = size > 10 * jnp.finfo(image.dtype).eps * scale  # else the space is exhausted
             direction, image = (jnp.where(new, x / jnp.where(new, size, 1), 0) for x in (direction, image))
-            step = image @ left
             directions, images = directions.at[number].set(direction), images.at[number].set(image)
-            return sought + step * direction, left - step * image, image, directions, images
+            return sought + (image @ residual) * direction, image, directions, images
 
         nothing = jnp.zeros((self.restart, *residual.shape), residual.dtype)
-        carry = jnp.zeros_like(residual), residual, residual, nothing, nothing
+        carry = jnp.zeros_like(residual), residual, nothing, nothing
         return jax.lax.fori_loop(0, self.restart, grow, carry)[0]
 
 
