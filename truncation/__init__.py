@@ -2,7 +2,8 @@
 
 from truncation.analytic import AnalyticPES
 from truncation.backprop import TruncatedBackprop
-from truncation.control_variate import ControlVariateES, Fitted
+from truncation.control_variate import ControlVariateES
+from truncation.controlled import Fitted
 from truncation.controls import RunningMean, WindowGradient
 from truncation.credit import (
     AnticipatedReweighted,

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from truncation.antithetic import Antithetic, Arm, Noise, gaussian
-from truncation.control_variate import Controlled, Corrected
+from truncation.antithetic import Antithetic
+from truncation.controlled import Controlled
 from truncation.controls import WindowGradient
-from truncation.problem import Estimate, InnerProblem, Theta
+from truncation.evolution import Strategy
+from truncation.noise import Arm, Noise, gaussian
+from truncation.problem import Theta
 from truncation.schedule import Schedule
 from truncation.shaping import unshaped
 
@@ -25,7 +27,7 @@ history = Noise(blank=lambda theta, key: jax.tree.map(jnp.zeros_like, theta), dr
 
 
 @dataclass(frozen=True)
-class AnalyticPES:
+class AnalyticPES(Strategy):
     """PES with the analytic gradient of the window (PES-A; Vicol, Metz & Sohl-Dickstein 2021, appendix).
 
     Backpropagation finds the influence of theta within the window, persistent noise only that of earlier windows:
@@ -67,18 +69,7 @@ class AnalyticPES:
     remat: bool = False
     smooth: bool = True
 
-    def __post_init__(self):
-        self._controlled()
-
-    def init(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Corrected:
-        return self._controlled().init(problem, theta, key)
-
-    def estimate(
-        self, problem: InnerProblem, theta: Theta, state: Corrected, key: PRNGKeyArray
-    ) -> tuple[Estimate, Corrected]:
-        return self._controlled().estimate(problem, theta, state, key)
-
-    def _controlled(self) -> Controlled:
+    def core(self) -> Controlled:
         schedule = Schedule(self.horizon, self.window, self.stagger)
         core = Antithetic(schedule, self.lives, self.std, self.microbatch, unshaped, history)
         return Controlled(core, WindowGradient(self.remat, self.smooth), 1.0)

@@ -8,76 +8,19 @@ Estimators differ in three choices, and in nothing else: how long a noise is kep
 (`Noise`), and which states are carried from window to window (`Particles`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from truncation.lives import Tally, all_finite, check_microbatch, life_key, on_all_lives, over_lives, select, strong
+from truncation.noise import Arm, Noise, Trace, every_window
+from truncation.particles import Particles, both
 from truncation.problem import Estimate, InnerProblem, Life, Segment, Theta
 from truncation.schedule import Lived, Schedule
 from truncation.shaping import Shaping
-
-Trace: TypeAlias = PyTree  # what a pair remembers about its noise
-
-
-class Arm(NamedTuple):
-    """The perturbation of one lifetime within one window.
-
-    Attributes:
-      noise: ε; the particles live with theta ± ε.
-      credit: ξ, what the losses of these segments are correlated with.
-      trace: what the pair remembers, if this is the lifetime that it leaves the window in.
-    """
-
-    noise: Theta
-    credit: Theta
-    trace: Trace
-
-
-class Noise(NamedTuple):
-    """How long a noise is kept, and what it is credited with.
-
-    Attributes:
-      blank: `(theta, key) -> trace` of a pair that has not lived.
-      draw: `(theta, std, trace, key) -> (old, new)`, the arms of the lifetime that enters the window and of one that
-        begins in it. Called twice with the same arguments: noise is regenerated rather than kept.
-    """
-
-    blank: Callable[[Theta, PRNGKeyArray], Trace]
-    draw: Callable[[Theta, float, Trace, PRNGKeyArray], tuple[Arm, Arm]]
-
-
-def side_by_side(
-    live: Callable, thetas: tuple[Theta, ...], lives: Life, axis: int | None
-) -> tuple[Life, Segment, tuple]:
-    """All particles through the window at once, and nothing is differentiated."""
-    if thetas[-1] is thetas[0]:
-        thetas = thetas[:1]  # a fact that `vmap` would hide
-    lives, reports = jax.vmap(live, (0, axis))(thetas, lives)
-    return lives, reports, ()
-
-
-class Particles(NamedTuple):
-    """Which lives run through a window, and which are carried to the next.
-
-    Attributes:
-      number: of particles; the first two are the pair.
-      thetas: `(theta, noise, std, key)` -> what they live with, stacked.
-      axis: of the particles in the carried life; None if one life is carried, from which all of them start.
-      keep: the states of all particles at the end of a window -> what is carried.
-      lead: `(live, thetas, lives, axis) -> (lives, reports, slopes)`, given `live(thetas, life) -> (life, reports)`
-        for one particle and its thetas in all parts of the window. `slopes` is what else is known about the window.
-    """
-
-    number: int
-    thetas: Callable[[Theta, Theta, float, PRNGKeyArray], Theta]
-    axis: int | None
-    keep: Callable[[Life], Life]
-    lead: Callable[..., tuple[Life, Segment, Any]] = side_by_side
 
 
 class Pair(NamedTuple):
@@ -102,32 +45,6 @@ class Led(NamedTuple):
     outcome: Outcome
     slopes: Any
     tally: Tally
-
-
-def mirrored(theta: Theta, noise: Theta, *others: Theta) -> Theta:
-    """theta + ε, theta - ε, and what else there is, stacked."""
-    return jax.tree.map(lambda t, n, *more: jnp.stack([t + n, t - n, *more]), theta, noise, *others)
-
-
-both = Particles(2, lambda theta, noise, std, key: mirrored(theta, noise), axis=0, keep=lambda lives: lives)
-
-
-def gaussian(theta: Theta, std: float, key: PRNGKeyArray) -> Theta:
-    """ε ~ N(0, std² I), in the structure and dtypes of theta."""
-    leaves, structure = jax.tree.flatten(theta)
-    keys = [jax.random.fold_in(key, number) for number in range(len(leaves))]
-    noise = [std * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    return structure.unflatten(noise)
-
-
-def fresh(theta: Theta, std: float, trace: Trace, key: PRNGKeyArray) -> tuple[Arm, Arm]:
-    """New noise every window, and nothing is remembered."""
-    noise = gaussian(theta, std, key)
-    arm = Arm(noise, noise, trace)
-    return arm, arm
-
-
-every_window = Noise(blank=lambda theta, key: (), draw=fresh)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from truncation.antithetic import Particles, both, gaussian, mirrored, side_by_side
+from truncation.noise import gaussian
+from truncation.particles import Particles, both, mirrored, side_by_side
 from truncation.problem import Life, Segment, Theta
 
 Slopes: TypeAlias = tuple[Theta, ...]  # d(mean loss of the window)/d(theta of this part of it), by part

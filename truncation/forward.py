@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from truncation.antithetic import Noise
 from truncation.cohort import masked
 from truncation.lives import select
+from truncation.noise import Noise
 from truncation.noise_reuse import for_life
 from truncation.problem import InnerProblem, Segment, Theta
 from truncation.schedule import Lived

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, UInt32
 
-from truncation.antithetic import Antithetic, Arm, Noise, Pair, gaussian
+from truncation.antithetic import Antithetic
+from truncation.evolution import Strategy
 from truncation.lives import select
-from truncation.problem import Estimate, InnerProblem, Theta
+from truncation.noise import Arm, Noise, gaussian
+from truncation.problem import Theta
 from truncation.schedule import Schedule
 from truncation.shaping import Shaping, unshaped
 
@@ -45,7 +47,7 @@ def _blocks(length: int, theta: Theta, std: float, old: Block, key: PRNGKeyArray
 
 
 @dataclass(frozen=True)
-class GeneralizedPES:
+class GeneralizedPES(Strategy):
     """Generalised persistent evolution strategies (GPES; Li et al. 2023): new noise every `block` segments.
 
     With ε_w the noise of the block that window w lies in, and ξ_w the sum of the noises of all blocks since the birth:
@@ -90,21 +92,13 @@ class GeneralizedPES:
     shaping: Shaping = unshaped
 
     def __post_init__(self):
-        self._core()
+        super().__post_init__()
         if self.block < 1 or self.block % self.window:
             below = self.block // self.window * self.window
             nearest = " or ".join(str(legal) for legal in (below, below + self.window) if legal > 0)
             raise ValueError(f"block={self.block} is not a multiple of window={self.window}; nearest: {nearest}")
 
-    def init(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Pair | None:
-        return self._core().init(problem, theta, key)
-
-    def estimate(
-        self, problem: InnerProblem, theta: Theta, state: Pair | None, key: PRNGKeyArray
-    ) -> tuple[Estimate, Pair | None]:
-        return self._core().estimate(problem, theta, state, key)
-
-    def _core(self) -> Antithetic:
+    def core(self) -> Antithetic:
         schedule = Schedule(self.horizon, self.window, self.stagger)
         # A lifetime touches at most horizon + 1 windows: so a block of that many is never over.
         length = self.block // self.window if self.block < self.horizon else self.horizon + 1

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.sparse.linalg import gmres
-from jaxtyping import Array, Int, PRNGKeyArray
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from truncation.cohort import Cohort, masked
 from truncation.lives import Tally, all_finite, life_key
@@ -40,7 +40,13 @@ class Neumann:
 
 @dataclass(frozen=True)
 class Krylov:
-    """λ from GMRES (Saad & Schultz 1986): A need not be symmetric, nor contract.
+    """λ of least residual in spaces of b, (I - Aᵀ) b, ...: A need not be symmetric, nor contract.
+
+    What GMRES finds (Saad & Schultz 1986), in the form that needs no factorisation (Orthodir; Young & Jea 1980): one
+    direction p for every application, with images (I - Aᵀ) p made orthonormal. LAPACK inside a loop over lives can wait
+    for ever in the thread pool of a small host.
+
+    Memory: 2 restart adjoints per life.
 
     Attributes:
       tolerance: of the residual, relative.
@@ -53,10 +59,41 @@ class Krylov:
     repeats: int = 10
 
     def __call__(self, pull: Callable[[Adjoint], Adjoint], right: Adjoint) -> Adjoint:
-        def operator(adjoint: Adjoint) -> Adjoint:
-            return jax.tree.map(jnp.subtract, adjoint, pull(adjoint))
+        goal, back = ravel_pytree(right)
 
-        return gmres(operator, right, tol=self.tolerance, restart=self.restart, maxiter=self.repeats)[0]
+        def operator(flat: Float[Array, " n"]) -> Float[Array, " n"]:
+            return flat - ravel_pytree(pull(back(flat)))[0]
+
+        def unsolved(carry: tuple) -> Array:
+            count, _, residual = carry
+            return (count < self.repeats) & (jnp.linalg.norm(residual) > self.tolerance * jnp.linalg.norm(goal))
+
+        def space(carry: tuple) -> tuple:
+            count, flat, residual = carry
+            flat = flat + self._within(operator, residual)
+            return count + 1, flat, goal - operator(flat)
+
+        return back(jax.lax.while_loop(unsolved, space, (0, jnp.zeros_like(goal), goal))[1])
+
+    def _within(self, operator: Callable, residual: Float[Array, " n"]) -> Float[Array, " n"]:
+        """What to add for the least residual in one space."""
+
+        def grow(number: Int[Array, ""], carry: tuple) -> tuple:
+            sought, direction, directions, images = carry
+            image = operator(direction)
+            scale = jnp.linalg.norm(image)
+            for _ in range(2):  # twice is enough
+                along = images @ image
+                direction, image = direction - along @ directions, image - along @ images
+            size = jnp.linalg.norm(image)
+            new = size > 10 * jnp.finfo(image.dtype).eps * scale  # else the space is exhausted
+            direction, image = (jnp.where(new, x / jnp.where(new, size, 1), 0) for x in (direction, image))
+            directions, images = directions.at[number].set(direction), images.at[number].set(image)
+            return sought + (image @ residual) * direction, image, directions, images
+
+        nothing = jnp.zeros((self.restart, *residual.shape), residual.dtype)
+        carry = jnp.zeros_like(residual), residual, nothing, nothing
+        return jax.lax.fori_loop(0, self.restart, grow, carry)[0]
 
 
 @dataclass(frozen=True)

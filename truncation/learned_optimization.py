@@ -1,151 +1,155 @@
-"""A bridge to the library learned_optimization (Metz et al.): our problems in its estimators, its steps in ours.
+"""A bridge to the library learned_optimization (Metz et al.): our problems in its estimators, its tasks in ours.
 
-Needed is the version with `TruncatedStep`, which is not on PyPI; nothing of it is imported before a function is called.
-It wants tensorflow for files and summaries only, so while it is imported, an empty module stands in if there is none.
+Made for version 0.0.1, the one on PyPI (extra `lopt`), whose estimators meta-train a learned optimizer on a family of
+tasks. It is of 2022: it looks up names that jax has since moved, and wants tensorflow for files and summaries. Nothing
+of it is imported, and nothing is put in place for it, before a function here is called.
 """
 
-import contextlib
-import importlib.machinery
-import importlib.util
-import sys
-import types
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
+from truncation.importing import importable
 from truncation.lives import select, strong
 from truncation.problem import InnerProblem, Segment, Theta
 
-INSTALL = (
-    "learned_optimization with outer_trainers.truncated_step is needed: pip install --no-deps "
-    "git+https://github.com/google/learned_optimization && pip install learned-rl[lopt]"
-)
+
+class Exported(NamedTuple):
+    """What its estimators want first: `TruncatedPES(*exported, trunc_length=window, steps_per_jit=window, ...)`."""
+
+    task_family: Any
+    learned_opt: Any
+    trunc_sched: Any
+    num_tasks: int
 
 
-@contextlib.contextmanager
-def importable() -> Iterator[None]:
-    """Inside, learned_optimization can be imported without tensorflow.
-
-    Raises:
-      ImportError: it is not installed, or too old; the message has the command.
-    """
-    names = ("tensorflow", "tensorflow.compat", "tensorflow.compat.v2", "tensorflow.io", "tensorflow_datasets")
-    stubs = {}
-    with contextlib.suppress(ImportError):
-        import flax.serialization  # (what looks for tensorflow must do so before there is a stand-in)
-        import flax.training.checkpoints  # noqa: F401
-        import haiku  # type: ignore[import-not-found]  # noqa: F401
-    if "tensorflow" not in sys.modules and importlib.util.find_spec("tensorflow") is None:
-        stubs = {name: types.ModuleType(name) for name in names}
-        for name, module in stubs.items():
-            module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        stubs["tensorflow"].compat = stubs["tensorflow.compat"]  # type: ignore[attr-defined]
-        stubs["tensorflow.compat"].v2 = stubs["tensorflow.compat.v2"]  # type: ignore[attr-defined]
-        stubs["tensorflow.compat.v2"].enable_v2_behavior = lambda: None  # type: ignore[attr-defined]
-    sys.modules.update(stubs)
-    try:
-        yield
-    except ImportError as missing:
-        raise ImportError(f"{INSTALL} ({missing})") from missing
-    finally:
-        for name in stubs:  # others must not take it for tensorflow
-            sys.modules.pop(name, None)
+class _Lived(NamedTuple):
+    life: Any
+    age: Int[Array, ""]
 
 
-def export(problem: InnerProblem, init: Callable[[PRNGKeyArray], Theta], horizon: int, lives: int) -> Any:
-    """The problem as its `VectorizedTruncatedStep`, such that its PES is unbiased for the mean segment loss.
+def export(
+    problem: InnerProblem, init: Callable[[PRNGKeyArray], Theta], horizon: int, window: int, lives: int
+) -> Exported:
+    """The problem as a task and an optimizer that trains it, such that its PES is unbiased for the mean segment loss.
 
-    Its PES credits everything up to the first `is_done` to the accumulated noise, and what comes later to the newest.
-    So a rebirth is a step of its own, and `is_done` is raised there, not at the last segment of a lifetime (whose loss
-    would be credited to the newest noise alone). It divides by the number of unmasked steps of a window; a masked
-    rebirth would give the others in its window more weight, and be 0/0 in a window of one. So the rebirth counts, with
-    loss zero, and all other losses are larger by (horizon + 1) / horizon: means over windows are then, over
-    horizon + 1 steps, means over segments. Lives start as due, so that the first birth is perturbed as well.
+    The "parameters" are nothing; what its optimizer carries is a life of ours, and its loss is that of a segment. Its
+    PES multiplies the mean loss of a window with a mixture of accumulated and new noise as soon as one step of the
+    window is the last of a lifetime, leaves the step of the reset out of the mean, and is 0/0 where that step is all.
+    So a lifetime is followed by rests with loss zero, up to the end of a window and through another one, which holds
+    the end and the reset; losses are larger by the ratio of all steps to `horizon`. Births wait for the first segment:
+    it is perturbed as they are. The noise of the window of the reset stays in the sum, which costs variance, not bias.
+
+    This holds in lock-step: `random_initial_iteration_offset` moves the windows.
 
     Args:
       problem: the inner problem.
-      init: makes theta, for its `outer_init`.
-      horizon: segments in a lifetime; its cycle is one step longer.
-      lives: how many live side by side (its `num_tasks`; its estimators double them).
+      init: makes theta.
+      horizon: segments in a lifetime.
+      window: its `trunc_length`, at least 2.
+      lives: how many live side by side (its `num_tasks`; its antithetic estimators double them).
 
     Raises:
-      ImportError: learned_optimization is missing or too old.
+      ImportError: learned_optimization is missing.
+      ValueError: a number is too small.
     """
-    if horizon < 1 or lives < 1:
-        raise ValueError(f"horizon={horizon} and lives={lives}: at least 1 of each is needed")
+    if horizon < 1 or lives < 1 or window < 2:
+        raise ValueError(
+            f"horizon={horizon}, window={window} and lives={lives}: at least 1, 2 and 1 are needed "
+            "(the step of a reset alone in a window is 0/0)"
+        )
     with importable():
-        from learned_optimization.outer_trainers import truncated_step  # type: ignore[import-not-found]
+        # As unknown types: it may not be installed, and its own signatures disagree with each other.
+        learned: Any = importlib.import_module("learned_optimization.learned_optimizers.base")
+        optimizers: Any = importlib.import_module("learned_optimization.optimizers.base")
+        schedules: Any = importlib.import_module("learned_optimization.outer_trainers.truncation_schedule")
+        tasks: Any = importlib.import_module("learned_optimization.tasks.base")
+    cycle = (-(-horizon // window) + 1) * window
 
-    class Step(truncated_step.TruncatedStep):
-        def outer_init(self, key: Array) -> Theta:
+    class Lifetime(tasks.Task):
+        def init(self, key: Array) -> Array:
+            return jnp.zeros(())
+
+        def loss_with_state(self, params: Any, state: Any, key: Array, data: Any) -> tuple[Array, _Lived]:
+            (theta, (entered, age)), key = state, _typed(key)
+            newborn = strong(problem.start(theta, jax.random.fold_in(key, 1)))
+            life = select(age == 0, newborn, _like(newborn, entered))
+            after, segment = problem.advance(theta, life, jax.random.fold_in(key, 0))
+            living = age < horizon
+            loss = jnp.where(living, segment.loss * (cycle / horizon), 0)
+            return loss, _Lived(_plain(select(living, strong(after), life)), age + 1)
+
+    class Carrier(optimizers.Optimizer):
+        def __init__(self, theta: Theta):
+            self.theta = theta
+
+        def init(self, params: Any, model_state: Any = None, num_steps: Any = None, key: Any = None) -> _Lived:
+            life = jax.eval_shape(lambda: _plain(problem.start(self.theta, jax.random.key(0))))
+            return _Lived(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), life), jnp.int32(0))
+
+        def get_params(self, state: _Lived) -> Array:
+            return jnp.zeros(())
+
+        def get_state(self, state: _Lived) -> tuple[Theta, _Lived]:
+            return self.theta, state
+
+        def update(self, opt_state: _Lived, grad: Any, *, model_state: _Lived, **rest: Any) -> _Lived:
+            return model_state
+
+    class Carrying(learned.LearnedOptimizer):
+        def init(self, key: Array) -> Theta:
             return init(_typed(key))
 
-        def init_step_state(self, theta: Theta, outer_state: Any, key: Array) -> tuple[Any, Array]:
-            return _plain(strong(problem.start(theta, _typed(key)))), jnp.int32(horizon)
+        def opt_fn(self, theta: Theta, is_training: bool = False) -> Carrier:
+            return Carrier(theta)
 
-        def get_batch(self, steps: int | None = None) -> tuple[()]:
-            return ()
-
-        def unroll_step(self, theta: Theta, unroll_state: Any, key: Array, data: Any, outer_state: Any) -> tuple:
-            (entered, age), key = unroll_state, _typed(key)
-            due = age >= horizon
-            newborn = strong(problem.start(theta, jax.random.fold_in(key, 1)))
-            lived, segment = problem.advance(theta, _like(newborn, entered), jax.random.fold_in(key, 0))
-            life = _plain(select(due, newborn, strong(lived)))
-            age = jnp.where(due, 0, age + 1).astype(jnp.int32)
-            out = truncated_step.TruncatedUnrollOut(
-                loss=jnp.where(due, 0, segment.loss * ((horizon + 1) / horizon)),
-                is_done=due,
-                task_param=jnp.int32(0),
-                iteration=age,
-                mask=jnp.bool_(True),
-            )
-            return (life, age), out
-
-        def task_name(self) -> str:
-            return type(problem).__name__
-
-    return truncated_step.VectorizedTruncatedStep(Step(), lives)
+    family = tasks.single_task_to_family(Lifetime(), name=type(problem).__name__)
+    return Exported(family, Carrying(), schedules.ConstantTruncationSchedule(cycle - 1), lives)
 
 
 @dataclass(frozen=True)
-class ImportedStep:
-    """One of its `VectorizedTruncatedStep`s, of a single task, as an inner problem: a segment is one of its steps.
+class ImportedTask:
+    """Training on one of its tasks with one of its learned optimizers as an inner problem; a segment is one step.
 
-    Resets are ours: its own schedule must never end within our horizon (give it a `NeverEndingTruncationSchedule` and
-    `override_num_steps`, or a longer unroll). A step that resets itself all the same reports a loss that is not finite,
-    which is counted as `dead`. Its data come from the host; here they are read once, and each segment draws one batch.
+    Its data come from the host; here they are read once, and each segment draws one batch.
 
     Attributes:
-      step: its step; `num_tasks` must be 1, for mapping over lives is ours.
-      batches: `step.get_batch(n)`, n batches of data ahead of the run; `()` where it has no data.
-      outer_state: what its schedules may depend on.
+      task_family: of its tasks; each life samples one.
+      learned_opt: a `LearnedOptimizer`; theta is what its `init` makes.
+      steps: how many its optimizer is told to expect.
+      batches: batches of data, stacked; `()` where the tasks have none.
     """
 
-    step: Any
+    task_family: Any
+    learned_opt: Any
+    steps: int
     batches: Any = ()
-    outer_state: Any = None
 
-    def __post_init__(self):
-        if self.step.num_tasks != 1:
-            raise ValueError(f"step.num_tasks={self.step.num_tasks} is not 1: an estimator maps over lives")
+    def start(self, theta: Theta, key: PRNGKeyArray) -> tuple[Any, Any]:
+        sample, init, begin = jax.random.key_data(jax.random.split(key, 3))
+        task = self.task_family.sample(sample)
+        params, state = self.task_family.task_fn(task).init_with_state(init)
+        return task, self._optimizer(theta).init(params, state, num_steps=self.steps, key=begin)
 
-    def start(self, theta: Theta, key: PRNGKeyArray) -> Any:
-        return self.step.init_step_state(theta, self.outer_state, jax.random.key_data(key))
-
-    def advance(self, theta: Theta, life: Any, key: PRNGKeyArray) -> tuple[Any, Segment]:
-        data = self.batches
+    def advance(self, theta: Theta, life: tuple[Any, Any], key: PRNGKeyArray) -> tuple[tuple[Any, Any], Segment]:
+        (task, state), optimizer, data = life, self._optimizer(theta), self.batches
+        draw, learn, which = jax.random.split(key, 3)
         if leaves := jax.tree.leaves(data):
-            which = jax.random.randint(jax.random.fold_in(key, 1), (), 0, len(leaves[0]))
-            data = jax.tree.map(lambda x: jnp.asarray(x)[which], data)
-        raw = jax.random.key_data(jax.random.fold_in(key, 0))
-        life, out = self.step.unroll_step(theta, life, raw, data, self.outer_state)
-        own_reset = jnp.asarray(out.is_done)[0] | ~jnp.asarray(out.mask)[0]
-        return life, Segment(jnp.where(own_reset, jnp.nan, out.loss[0]), {})
+            number = jax.random.randint(which, (), 0, len(leaves[0]))
+            data = jax.tree.map(lambda x: jnp.asarray(x)[number], data)
+        its = self.task_family.task_fn(task)
+        loss = jax.value_and_grad(its.loss_with_state, has_aux=True)
+        (value, after), slope = loss(*optimizer.get_params_state(state), jax.random.key_data(draw), data)
+        state = optimizer.update(state, slope, loss=value, model_state=after, key=jax.random.key_data(learn))
+        return (task, state), Segment(its.normalizer(value), {})
+
+    def _optimizer(self, theta: Theta) -> Any:
+        return self.learned_opt.opt_fn(theta, is_training=True)
 
 
 def _typed(key: Array) -> PRNGKeyArray:
@@ -155,15 +159,17 @@ def _typed(key: Array) -> PRNGKeyArray:
 
 def _plain(life: Any) -> Any:
     """Keys in a life as plain numbers."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, life)
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, life)
 
 
 def _like(template: Any, life: Any) -> Any:
     """Keys in a life as they are in the template."""
 
     def back(like: Array, x: Array) -> Array:
-        if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-            return x
-        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))
+        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like)) if _is_key(like) else x
 
     return jax.tree.map(back, template, life)
+
+
+def _is_key(x: Array) -> bool:
+    return jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key)

@@ -1,14 +1,11 @@
 """Noise-reuse evolution strategies: one noise for a whole lifetime."""
 
-from dataclasses import dataclass
-
 import jax
 from jaxtyping import Array, PRNGKeyArray, UInt32
 
-from truncation.antithetic import Antithetic, Arm, Noise, Pair, gaussian
-from truncation.problem import Estimate, InnerProblem, Theta
-from truncation.schedule import Schedule
-from truncation.shaping import Shaping, unshaped
+from truncation.evolution import WindowedES
+from truncation.noise import Arm, Noise, gaussian
+from truncation.problem import Theta
 
 
 def _kept(theta: Theta, std: float, old: UInt32[Array, "..."], new: PRNGKeyArray) -> tuple[Arm, Arm]:
@@ -21,8 +18,7 @@ def _kept(theta: Theta, std: float, old: UInt32[Array, "..."], new: PRNGKeyArray
 for_life = Noise(blank=lambda theta, key: jax.random.key_data(key), draw=_kept)
 
 
-@dataclass(frozen=True)
-class NoiseReuseES:
+class NoiseReuseES(WindowedES):
     """Noise-reuse evolution strategies (NRES; Li et al. 2023), found independently as ES-Single (Vicol et al. 2023).
 
     One noise per lifetime, particles that persist:
@@ -37,36 +33,6 @@ class NoiseReuseES:
 
     Cost of an estimate: lives * window segments forward. Memory: lives lives between estimates; the noise is
     regenerated from a key.
-
-    Attributes:
-      horizon: segments in a lifetime, and per noise.
-      window: segments per estimate.
-      lives: particles, two a pair.
-      std: σ of the noise.
-      stagger: spread the ages of pairs over the horizon by real burn-in (else lock-step).
-      microbatch: how many particles run at once (0: all).
-      shaping: what is done to the losses before they are compared.
     """
 
-    horizon: int
-    window: int
-    lives: int
-    std: float
-    stagger: bool = True
-    microbatch: int = 0
-    shaping: Shaping = unshaped
-
-    def __post_init__(self):
-        self._core()
-
-    def init(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Pair | None:
-        return self._core().init(problem, theta, key)
-
-    def estimate(
-        self, problem: InnerProblem, theta: Theta, state: Pair | None, key: PRNGKeyArray
-    ) -> tuple[Estimate, Pair | None]:
-        return self._core().estimate(problem, theta, state, key)
-
-    def _core(self) -> Antithetic:
-        schedule = Schedule(self.horizon, self.window, self.stagger)
-        return Antithetic(schedule, self.lives, self.std, self.microbatch, self.shaping, noise=for_life)
+    noise = for_life

@@ -1,15 +1,12 @@
 """Persistent evolution strategies: credit goes to all the noise that a life has seen."""
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from truncation.antithetic import Antithetic, Arm, Noise, Pair, gaussian
-from truncation.problem import Estimate, InnerProblem, Theta
-from truncation.schedule import Schedule
-from truncation.shaping import Shaping, unshaped
+from truncation.evolution import WindowedES
+from truncation.noise import Arm, Noise, gaussian
+from truncation.problem import Theta
 
 
 def _accumulated(theta: Theta, std: float, history: Theta, key: PRNGKeyArray) -> tuple[Arm, Arm]:
@@ -22,8 +19,7 @@ def _accumulated(theta: Theta, std: float, history: Theta, key: PRNGKeyArray) ->
 accumulated = Noise(blank=lambda theta, key: jax.tree.map(jnp.zeros_like, theta), draw=_accumulated)
 
 
-@dataclass(frozen=True)
-class PersistentES:
+class PersistentES(WindowedES):
     """Persistent evolution strategies (PES; Vicol, Metz & Sohl-Dickstein 2021).
 
     New noise every window, particles that persist, and credit to the sum of all noise since the birth:
@@ -37,36 +33,6 @@ class PersistentES:
 
     Cost of an estimate: lives * window segments forward. Memory: lives lives and lives / 2 copies of theta between
     estimates.
-
-    Attributes:
-      horizon: segments in a lifetime.
-      window: segments per estimate, and per noise.
-      lives: particles, two a pair.
-      std: σ of the noise.
-      stagger: spread the ages of pairs over the horizon by real burn-in (else lock-step).
-      microbatch: how many particles run at once (0: all).
-      shaping: what is done to the losses before they are compared.
     """
 
-    horizon: int
-    window: int
-    lives: int
-    std: float
-    stagger: bool = True
-    microbatch: int = 0
-    shaping: Shaping = unshaped
-
-    def __post_init__(self):
-        self._core()
-
-    def init(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Pair | None:
-        return self._core().init(problem, theta, key)
-
-    def estimate(
-        self, problem: InnerProblem, theta: Theta, state: Pair | None, key: PRNGKeyArray
-    ) -> tuple[Estimate, Pair | None]:
-        return self._core().estimate(problem, theta, state, key)
-
-    def _core(self) -> Antithetic:
-        schedule = Schedule(self.horizon, self.window, self.stagger)
-        return Antithetic(schedule, self.lives, self.std, self.microbatch, self.shaping, noise=accumulated)
+    noise = accumulated

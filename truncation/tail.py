@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from truncation.antithetic import Arm, Trace, gaussian
 from truncation.lives import all_finite, select
+from truncation.noise import Arm, Trace, gaussian
 from truncation.noise_reuse import for_life
 from truncation.problem import InnerProblem, Life, Theta
 from truncation.schedule import Lived, Schedule

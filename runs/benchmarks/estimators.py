@@ -36,7 +36,8 @@ from truncation import (
     TruncatedES,
 )
 from truncation.evosax_estimators import EvosaxGradient
-from truncation.learned_optimization import export, importable
+from truncation.importing import importable
+from truncation.learned_optimization import export
 
 HORIZON, WINDOW, LIVES, STD = 8, 2, 8, 0.1
 NETWORK = Network(MLP((16,)))
@@ -105,14 +106,14 @@ def _learned_optimization() -> dict[str, Contender]:
 
     learner: Any = gradient_learner  # types of an installed older version would not fit
     estimators: Any = truncated_pes
-    step = export(PROBLEM, RULE.init, HORIZON, LIVES // 2)
-    pes = estimators.TruncatedPES(step, trunc_length=WINDOW, steps_per_jit=WINDOW, std=STD)
+    exported = export(PROBLEM, RULE.init, HORIZON, WINDOW, LIVES // 2)
+    pes = estimators.TruncatedPES(*exported, trunc_length=WINDOW, steps_per_jit=WINDOW, std=STD)
     outer, key = learner.OuterState(jnp.int32(0)), jax.random.PRNGKey(1)
     weights = learner.WorkerWeights(RULE.init(jax.random.key(0)), None, outer)
     state = pes.init_worker_state(weights, key)
 
     def estimate(weights, state, key):
-        out, _ = pes.compute_gradient_estimate(weights, key, state, datas_list=[()])
+        out, _ = pes.compute_gradient_estimate(weights, key, state)
         return out.grad, out.unroll_state
 
     program, seconds = compiled(estimate, weights, state, key)

@@ -135,3 +135,15 @@ def test_the_contract_in_double_precision_and_that_an_estimate_is_a_pure_functio
         _, stacked = jax.jit(lambda state: jax.lax.scan(scanned, state, keys))(first)
     pairs = zip(*map(jax.tree.leaves, (stacked, last)), strict=True)
     assert all(bool(jnp.allclose(s[-1], x, rtol=1e-6)) for s, x in pairs)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [WienerTruncation(6, 3, 4, ResidualES(0.1), BestProgress()), ImplicitBackprop(6, 4), ESTIMATORS["control variate"]],
+)
+def test_nothing_is_factorised_by_lapack(estimator):
+    # On a host of few cores, LAPACK inside loops over the lives of several devices can wait for ever.
+    theta, key = mixed_theta(), jax.random.key(0)
+    state = jax.eval_shape(lambda: estimator.init(Mixed(), theta, key))
+    lowered = jax.jit(lambda state: estimator.estimate(Mixed(), theta, state, key)).lower(state)
+    assert "lapack" not in lowered.as_text()

@@ -20,7 +20,7 @@ from tests.oracles import (
     replicate,
 )
 from truncation import FullES, NoiseReuseES, PersistentES, TruncatedBackprop, TruncatedES
-from truncation.antithetic import gaussian
+from truncation.noise import gaussian
 
 
 @pytest.fixture(autouse=True)

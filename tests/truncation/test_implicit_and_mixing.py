@@ -78,6 +78,27 @@ def test_a_neumann_series_is_truncated_backprop_at_the_fixed_point():
     np.testing.assert_allclose(of_ridge(Neumann(3)).gradient, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["general", "shift", "expansion", "restarted"])
+def test_krylov_spaces_solve_what_no_series_does(kind):
+    n, random = 8, np.random.default_rng(0)
+    matrix = {
+        "general": random.normal(size=(n, n)),
+        "shift": np.eye(n) - np.roll(np.eye(n), 1, axis=0),  # nothing is gained before the last of n directions
+        "expansion": -3 * np.eye(n),  # solved after one direction; the others are empty
+        "restarted": 0.3 * random.normal(size=(n, n)) / np.sqrt(n),
+    }[kind]
+    solve = Krylov(1e-12, restart=4, repeats=20) if kind == "restarted" else Krylov(1e-12)
+    right = {"a": jnp.asarray(random.normal(size=3)), "b": jnp.asarray(random.normal(size=(5, 1)))}
+
+    def pull(adjoint):
+        out = matrix.T @ jnp.concatenate([adjoint["a"], adjoint["b"][:, 0]])
+        return {"a": out[:3], "b": out[3:, None]}
+
+    found = jax.jit(lambda right: solve(pull, right))(right)
+    left = jax.tree.map(lambda x, y, b: np.abs(x - y - b).max(), found, pull(found), right)
+    assert max(left.values()) < 1e-11
+
+
 def test_dead_lives_are_counted():
     estimator, problem = ImplicitBackprop(3, 64, Neumann(2)), Fragile(lambda task: task > 0.6)
     estimate = jax.jit(lambda key: estimator.estimate(problem, jnp.array(0.7), None, key)[0])(jax.random.key(0))

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 import textwrap
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.oracles import Ramp
+from tests.tiny import QUICK, environment
 from truncation import FullES, PersistentES, TruncatedBackprop, TruncatedES, evaluate_population
 from truncation.lives import on_all_lives, over_lives
 from truncation.shaping import centred_ranks, unshaped, z_scores
@@ -132,9 +132,9 @@ print(jax.device_count(), digest.hexdigest())
 
 def test_one_two_and_four_devices_agree_bitwise():
     def run(devices, axis):
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        env = os.environ | {"XLA_FLAGS": flags, "NPROC": "16", "JAX_PLATFORMS": "cpu"}
+        flags = f"{QUICK} --xla_force_host_platform_device_count={devices}"
         command = [sys.executable, "-c", textwrap.dedent(DEVICES), axis]
+        env = environment(XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         count, digest = done.stdout.split()

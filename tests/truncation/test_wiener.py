@@ -20,7 +20,7 @@ from truncation import (
     unbiased,
 )
 from truncation.lags import by_lag, merged
-from truncation.weighing import Moments, products
+from truncation.weighing import Moments, _projected, products
 
 LIVES, WIDTH = 32, 8
 REGIMES = [(0.95, 0.2), (0.95, 0.35), (0.9, 0.45), (0.9, 0.3)]
@@ -90,6 +90,18 @@ def test_least_error_is_the_least_over_the_box_and_no_clipped_solution():
     np.testing.assert_allclose(
         LeastError()(known(np.diag([1.0, -1.0]), np.eye(2)), jnp.ones(2), jnp.ones(2)), [0.5, 0], atol=1e-6
     )
+
+
+@pytest.mark.parametrize(("double", "off"), [(False, 1e-6), (True, 1e-12)])
+def test_the_projected_signal_is_the_nearest_that_an_expectation_can_have(double, off):
+    random = np.random.default_rng(3)
+    with jax.enable_x64(double):
+        project = jax.jit(lambda signal: _projected(Moments(signal, signal)).signal)
+        for size in (1.0, 1e6, 1e-6):  # eigenvalues over eight orders of magnitude, of either sign
+            vectors, _ = np.linalg.qr(random.normal(size=(6, 6)))
+            values = size * random.normal(size=6) * np.array([1, 0.1, 1e-2, 1e-4, 1e-6, 1e-8])
+            signal, nearest = ((vectors * v) @ vectors.T for v in (values, np.maximum(values, 0)))
+            np.testing.assert_allclose(project(jnp.asarray(signal)), nearest, atol=off * np.abs(values).max())
 
 
 def test_what_nothing_is_known_about_keeps_its_weight():

@@ -1,0 +1,56 @@
+"""The noise of a pair: how long it is kept, and what losses are credited with."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+from jaxtyping import PRNGKeyArray, PyTree
+
+from truncation.problem import Theta
+
+Trace: TypeAlias = PyTree  # what a pair remembers about its noise
+
+
+class Arm(NamedTuple):
+    """The perturbation of one lifetime within one window.
+
+    Attributes:
+      noise: ε; the particles live with theta ± ε.
+      credit: ξ, what the losses of these segments are correlated with.
+      trace: what the pair remembers, if this is the lifetime that it leaves the window in.
+    """
+
+    noise: Theta
+    credit: Theta
+    trace: Trace
+
+
+class Noise(NamedTuple):
+    """How long a noise is kept, and what it is credited with.
+
+    Attributes:
+      blank: `(theta, key) -> trace` of a pair that has not lived.
+      draw: `(theta, std, trace, key) -> (old, new)`, the arms of the lifetime that enters the window and of one that
+        begins in it. Called twice with the same arguments: noise is regenerated rather than kept.
+    """
+
+    blank: Callable[[Theta, PRNGKeyArray], Trace]
+    draw: Callable[[Theta, float, Trace, PRNGKeyArray], tuple[Arm, Arm]]
+
+
+def gaussian(theta: Theta, std: float, key: PRNGKeyArray) -> Theta:
+    """ε ~ N(0, std² I), in the structure and dtypes of theta."""
+    leaves, structure = jax.tree.flatten(theta)
+    keys = [jax.random.fold_in(key, number) for number in range(len(leaves))]
+    noise = [std * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return structure.unflatten(noise)
+
+
+def fresh(theta: Theta, std: float, trace: Trace, key: PRNGKeyArray) -> tuple[Arm, Arm]:
+    """New noise every window, and nothing is remembered."""
+    noise = gaussian(theta, std, key)
+    arm = Arm(noise, noise, trace)
+    return arm, arm
+
+
+every_window = Noise(blank=lambda theta, key: (), draw=fresh)
