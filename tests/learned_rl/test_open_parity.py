@@ -80,23 +80,23 @@ def test_open_parity_over_consecutive_updates(case):
 
 
 def test_open_parity_of_features_and_network(case):
-    gradient = case.tree("s0/in/grads_raw")
-    clipped = clip_by_network(gradient, case.sites, case.optimizer.max_norm)
-    clipped = dict(zip(case.names, jax.tree.leaves(clipped), strict=True))
-    assert_close(clipped, case.tree("s0/in/grads_clipped"), "grads_clipped (from grads_raw)")
-    params, momenta, carry = case.tree("init/params"), case.tree("s0/out/momentum"), case.tree("init/carry")
-    senses, seen, said = case.senses(0), {}, {}
-    for name, site in zip(case.names, case.sites, strict=True):
-        seen[name] = features(
-            params[name],
-            case.arrays[f"s0/in/grads_clipped/{name}"],
-            momenta[name],
-            senses.activations[name],
-            senses,
-            site,
-        )
-        out, _ = case.theta(seen[name].reshape(-1, 19), carry[name].reshape(-1, case.optimizer.gru))
-        said[name] = out.reshape(*params[name].shape, 3)
+    optimizer, theta = case.optimizer, case.theta
+
+    @jax.jit
+    def look(params, gradient, clipped, momenta, carry, senses):
+        own = clip_by_network(gradient, case.sites, optimizer.max_norm)
+        seen, said = {}, {}
+        for name, site in zip(case.names, case.sites, strict=True):
+            tensor = params[name], clipped[name], momenta[name], senses.activations[name]
+            seen[name] = features(*tensor, senses, site)
+            out, _ = theta(seen[name].reshape(-1, 19), carry[name].reshape(-1, optimizer.gru))
+            said[name] = out.reshape(*params[name].shape, 3)
+        return own, seen, said
+
+    clipped = case.tree("s0/in/grads_clipped")
+    trees = (case.tree(name) for name in ("init/params", "s0/in/grads_raw"))
+    own, seen, said = look(*trees, clipped, case.tree("s0/out/momentum"), case.tree("init/carry"), case.senses(0))
+    assert_close(own, clipped, "grads_clipped (from grads_raw)")
     assert_close(seen, case.tree("s0/out/dbg/features"), "dbg/features")
     assert_close(said, case.tree("s0/out/dbg/mlp"), "dbg/mlp")
 
