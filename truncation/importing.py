@@ -1,7 +1,6 @@
 """Importing learned_optimization 0.0.1 of 2022 beside a jax of today, without tensorflow."""
 
 import contextlib
-import importlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.lib
 
 INSTALL = (
     "learned_optimization is needed: pip install --no-deps learned-optimization==0.0.1 && "
@@ -50,10 +50,9 @@ def importable() -> Iterator[None]:
 def _provide_what_jax_has_moved() -> None:
     trees = {f"tree_{verb}": f"tree_{verb}" for verb in ("map", "leaves", "flatten", "unflatten", "structure")}
     names = {name: getattr(jax.tree_util, now) for name, now in (trees | {"tree_multimap": "tree_map"}).items()}
-    library = importlib.import_module("jax.lib")
     wanted = [(jax, name, meaning) for name, meaning in names.items()]
     wanted += [(jax, "ShapedArray", jax.ShapeDtypeStruct)]
-    wanted += [(library, "xla_client", types.SimpleNamespace(Device=jax.Device))]  # in annotations only
+    wanted += [(jax.lib, "xla_client", types.SimpleNamespace(Device=jax.Device))]  # in annotations only
     for home, name, meaning in wanted:
         if not hasattr(home, name):
             setattr(home, name, meaning)

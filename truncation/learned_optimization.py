@@ -5,7 +5,6 @@ tasks. It is of 2022: it looks up names that jax has since moved, and wants tens
 of it is imported, and nothing is put in place for it, before a function here is called.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -64,11 +63,16 @@ def export(
             "(the step of a reset alone in a window is 0/0)"
         )
     with importable():
-        # As unknown types: it may not be installed, and its own signatures disagree with each other.
-        learned: Any = importlib.import_module("learned_optimization.learned_optimizers.base")
-        optimizers: Any = importlib.import_module("learned_optimization.optimizers.base")
-        schedules: Any = importlib.import_module("learned_optimization.outer_trainers.truncation_schedule")
-        tasks: Any = importlib.import_module("learned_optimization.tasks.base")
+        from learned_optimization.learned_optimizers import base as learned_base  # type: ignore[import-not-found]
+        from learned_optimization.optimizers import base as optimizers_base  # type: ignore[import-not-found]
+        from learned_optimization.outer_trainers import truncation_schedule  # type: ignore[import-not-found]
+        from learned_optimization.tasks import base as tasks_base  # type: ignore[import-not-found]
+    # As unknown types: its own signatures disagree with each other.
+    learned: Any
+    optimizers: Any
+    schedules: Any
+    tasks: Any
+    learned, optimizers, schedules, tasks = learned_base, optimizers_base, truncation_schedule, tasks_base
     cycle = (-(-horizon // window) + 1) * window
 
     class Lifetime(tasks.Task):

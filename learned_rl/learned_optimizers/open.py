@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learned_rl.learned_optimizers.open_network import OpenNetwork, initial, shapes, size
+from learned_rl.learned_optimizers.open_network import FEATURES, OpenNetwork, initial, size, zeros
 from learned_rl.optimizers import clip_by_global_norm
 from learned_rl.types import Params
 
@@ -86,10 +86,10 @@ class Open:
     def start(self, params: Params) -> OpenState:
         """The state of an optimizer that has seen nothing."""
 
-        def zeros(width: int) -> Params:
+        def nothing(width: int) -> Params:
             return jax.tree.map(lambda p: jnp.zeros((*p.shape, width), p.dtype), params)
 
-        return OpenState(zeros(len(DECAYS)), zeros(self.gru))
+        return OpenState(nothing(len(DECAYS)), nothing(self.gru))
 
     def update(
         self,
@@ -120,7 +120,10 @@ class Open:
         momenta = jax.tree.map(_momenta, gradient, state.momenta)
         tree = jax.tree.structure(params)
         columns = (jax.tree.leaves(t) for t in (params, gradient, momenta, senses.activations))
-        seen = [features(*tensor, senses, site).reshape(-1, 19) for *tensor, site in zip(*columns, sites, strict=True)]
+        seen = [
+            features(p, g, m, a, senses, site).reshape(-1, FEATURES)
+            for p, g, m, a, site in zip(*columns, sites, strict=True)
+        ]
         # All tensors in one call: an agent has a dozen of them, and most are small.
         carry = jnp.concatenate([c.reshape(-1, self.gru) for c in jax.tree.leaves(state.carry)])
         out, carry = theta(jnp.concatenate(seen), carry)
@@ -185,14 +188,14 @@ def from_vector(vector: Float[np.ndarray, " n"]) -> tuple[Open, OpenNetwork]:
     Raises:
       ValueError: it has the size of none of them, or is not of finite floating point numbers.
     """
-    sizes = {size(shapes(gru, width)): Open(gru, width) for gru, width in PUBLISHED}
+    sizes = {size(zeros(gru, width)): Open(gru, width) for gru, width in PUBLISHED}
     vector = np.asarray(vector)
     if vector.ndim != 1 or vector.size not in sizes:
         raise ValueError(f"expected a vector of {' or '.join(map(str, sizes))} numbers, found shape {vector.shape}")
     if not np.issubdtype(vector.dtype, np.floating) or not np.all(np.isfinite(vector)):
         raise ValueError(f"expected finite floating point numbers, found {vector.dtype} with others among them")
     optimizer = sizes[vector.size]
-    leaves, tree = jax.tree.flatten(shapes(optimizer.gru, optimizer.width))
+    leaves, tree = jax.tree.flatten(zeros(optimizer.gru, optimizer.width))
     parts = np.split(vector.astype(np.float32), np.cumsum([leaf.size for leaf in leaves])[:-1])
     arrays = [jnp.asarray(part.reshape(leaf.shape)) for part, leaf in zip(parts, leaves, strict=True)]
     return optimizer, jax.tree.unflatten(tree, arrays)

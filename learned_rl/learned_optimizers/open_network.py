@@ -71,23 +71,22 @@ class OpenNetwork(NamedTuple):
         return self.out(hidden), carry
 
 
-def shapes(gru: int, width: int) -> OpenNetwork:
-    """The shapes of a network's arrays, as a tree of `jax.ShapeDtypeStruct`."""
-
-    def array(*shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, jnp.float32)
+def zeros(gru: int, width: int) -> OpenNetwork:
+    """A network of zeros: the shapes of its arrays."""
 
     def dense(inward: int, outward: int) -> Dense:
-        return Dense(array(outward), array(inward, outward))
+        return Dense(jnp.zeros(outward), jnp.zeros((inward, outward)))
 
     def norm() -> Norm:
-        return Norm(array(width), array(width))
+        return Norm(jnp.zeros(width), jnp.zeros(width))
 
     return OpenNetwork(
         dense(gru, gru),
-        array(gru, gru),
-        array(gru, gru),
-        *(dense(FEATURES, gru) for _ in range(3)),
+        jnp.zeros((gru, gru)),
+        jnp.zeros((gru, gru)),
+        dense(FEATURES, gru),
+        dense(FEATURES, gru),
+        dense(FEATURES, gru),
         dense(gru, width),
         norm(),
         dense(width, width),
@@ -98,22 +97,17 @@ def shapes(gru: int, width: int) -> OpenNetwork:
 
 def initial(gru: int, width: int, key: PRNGKeyArray) -> OpenNetwork:
     """Random inside (kernels normal with variance 1 / fan-in), zero at the output: it moves nothing at first."""
-    structure = shapes(gru, width)
-    leaves, tree = jax.tree.flatten(structure)
+    leaves, tree = jax.tree.flatten(zeros(gru, width))
     keys = jax.random.split(key, len(leaves))
     drawn = [
-        jax.random.normal(k, s.shape) / s.shape[0] ** 0.5 if len(s.shape) == 2 else jnp.zeros(s.shape)
-        for s, k in zip(leaves, keys, strict=True)
+        jax.random.normal(k, x.shape) / x.shape[0] ** 0.5 if x.ndim == 2 else x
+        for x, k in zip(leaves, keys, strict=True)
     ]
     network = jax.tree.unflatten(tree, drawn)
-    ones = jnp.ones(width)
-    return network._replace(
-        first_norm=Norm(jnp.zeros(width), ones),
-        second_norm=Norm(jnp.zeros(width), ones),
-        out=jax.tree.map(jnp.zeros_like, network.out),
-    )
+    norm = Norm(jnp.zeros(width), jnp.ones(width))
+    return network._replace(first_norm=norm, second_norm=norm, out=jax.tree.map(jnp.zeros_like, network.out))
 
 
 def size(tree: PyTree) -> int:
-    """How many numbers a tree of shapes holds."""
+    """How many numbers a tree holds."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
