@@ -6,7 +6,7 @@ distribution, which is an ordinary one in all but that it "samples" what it is s
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_rl.distributions import Categorical
+from learned_rl.optimizers import Sgd
+from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.coefficients import Coefficients
 from learned_rl.types import Discrete, Outputs, TimeStep
 from meta_objectives.problem import MetaProblem
 from truncation.problem import Segment
@@ -140,6 +143,25 @@ class Logits:
 
     def unroll_next(self, params, rollout):
         return self.outputs(params, rollout.next_obs)
+
+
+@dataclass(frozen=True)
+class Rated:
+    """An actor-critic whose learning rate and entropy bonus are theta."""
+
+    base = ActorCritic(Coefficients(discount=0.0), Sgd())
+    heads = base.heads
+
+    def init(self, key):
+        dtype = jnp.zeros(()).dtype  # not a weak one
+        return {"rate": jnp.asarray(0.5, dtype), "entropy": jnp.asarray(0.1, dtype)}
+
+    def birth(self, theta, policy, key):
+        return self.base.birth((), policy, key)
+
+    def update(self, theta, params, state, rollout, policy, key):
+        told = replace(self.base.coefficients, learning_rate=jnp.exp(theta["rate"]), entropy=theta["entropy"])
+        return self.base.update_with(told, (), params, state, rollout, policy, key)
 
 
 class ExactReturn:

@@ -1,4 +1,4 @@
-"""A decision between little now and more later: what a critic of the inner discount makes of it (Bonnet et al. 2022)."""
+"""A decision between little now and more later: what a critic of the inner discount makes of it (Bonnet 2022)."""
 
 from dataclasses import dataclass
 
