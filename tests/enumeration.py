@@ -238,5 +238,9 @@ def expected_loss(problem_of, theta, histories, validated=False):
 
 def quick(function):
     """`jax.jit` for what runs once: less optimised code is there sooner."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+    }
     return jax.jit(function, compiler_options=options)

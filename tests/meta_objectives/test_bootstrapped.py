@@ -10,6 +10,7 @@ import pytest
 
 from learned_rl.distributions import Categorical, Normal
 from learned_rl.lifetime import Lifetime
+from learned_rl.networks import MLP, Network
 from learned_rl.optimizers import Sgd
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.coefficients import Coefficients
@@ -20,8 +21,8 @@ from meta_objectives.matching import View, Weighted, parameter_error, policy_kl,
 from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import History, MetaObjective, MetaProblem
 from meta_objectives.validation import PolicyGradientSurrogate
-from tests.enumeration import Logits
-from tests.probes import SMALL, Arms, MatchCue, jitter
+from tests.enumeration import Logits, Written, quick
+from tests.probes import Arms, MatchCue, jitter
 from truncation import TruncatedBackprop
 from truncation.problem import Segment
 
@@ -62,7 +63,7 @@ def quadratic_gradient(objective, updates):
         problem = MetaProblem(lifetime, objective, updates)
         estimator = TruncatedBackprop(1, 1, 1)
         theta = Descent().init(None)
-        return float(jax.jit(lambda theta: estimator.estimate(problem, theta, None, KEY)[0].gradient)(theta))
+        return float(quick(lambda theta: estimator.estimate(problem, theta, None, KEY)[0].gradient)(theta))
 
 
 def descended(updates):
@@ -105,15 +106,16 @@ def test_without_a_base_every_update_is_the_rule_s_own():
 # On real agents.
 
 RULE = ActorCritic(Coefficients(learning_rate=0.3, entropy=0.0), Sgd())
-SURROGATE = PolicyGradientSurrogate(OuterCritic(SMALL, epochs=1))
+NETWORK = Written(Network(MLP(()), separate=False), samples=True)
+SURROGATE = PolicyGradientSurrogate(OuterCritic(NETWORK, epochs=1))
 
 
 @functools.cache
 def grown(rule=RULE):
     """A lifetime, and an agent that has done something."""
-    lifetime = Lifetime(MatchCue(2), rule, SMALL, streams=8, steps=8, updates=4)
+    lifetime = Lifetime(MatchCue(2), rule, NETWORK, streams=8, steps=8, updates=4)
 
-    @jax.jit
+    @quick
     def make(key):
         theta = rule.init(key)
         agent = lifetime.start(theta, key)
@@ -126,7 +128,7 @@ def grown(rule=RULE):
 def judged(objective, rule=RULE):
     """`(params, key) -> loss`."""
     lifetime, theta, agent, history = grown(rule)
-    state = jax.jit(lambda: objective.start(lifetime, KEY))()
+    state = objective.start(lifetime, KEY)
 
     def loss(params, key=KEY):
         return objective.judge(lifetime, theta, agent._replace(params=params), history, state, key)[0].loss
@@ -137,8 +139,8 @@ def judged(objective, rule=RULE):
 def test_one_update_ahead_and_euclidean_it_is_alpha_times_the_gradient_of_its_base():
     params = grown()[2].params
     objective = Bootstrapped(SURROGATE, 1, parameter_error, learning_rate=0.25)
-    found = jax.jit(jax.grad(judged(objective)))(params)
-    meta = jax.jit(jax.grad(judged(SURROGATE)))(params, jax.random.split(KEY, 3)[2])
+    found = quick(jax.grad(judged(objective)))(params)
+    meta = quick(jax.grad(judged(SURROGATE)))(params, jax.random.split(KEY, 3)[2])
     assert max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(meta)) > 1e-2
     jax.tree.map(lambda f, m: np.testing.assert_allclose(f, 0.25 * m, rtol=1e-4, atol=1e-6), found, meta)
 
@@ -148,7 +150,7 @@ def test_the_target_is_where_the_rule_takes_the_agent():
     lifetime, _, agent, _ = grown()
     key_states, key_ahead, _ = jax.random.split(KEY, 3)
 
-    @jax.jit
+    @quick
     def expected(target):
         for key in jax.random.split(key_ahead, 2):
             target = lifetime.live((), target, key)[0]
@@ -156,7 +158,7 @@ def test_the_target_is_where_the_rule_takes_the_agent():
         ahead, here = (lifetime.policy.unroll(params, rollout).policy for params in (target.params, agent.params))
         return jnp.mean(ahead.kl(here)), jnp.mean(here.kl(ahead))
 
-    @jax.jit
+    @quick
     def found(params):
         return tuple(judged(Bootstrapped(None, 2, match))(params) for match in (policy_kl, reverse_policy_kl))
 
@@ -213,7 +215,7 @@ def test_the_critic_of_the_base_goes_on_and_its_metrics_are_reported():
     assert isinstance(objective, MetaObjective)
     lifetime, _, agent, history = grown()
 
-    @jax.jit
+    @quick
     def judge():
         return objective.judge(lifetime, (), agent, history, objective.start(lifetime, KEY), KEY)
 

@@ -1,5 +1,6 @@
 """A decision between little now and more later: what a critic of the inner discount makes of it (Bonnet 2022)."""
 
+import functools
 from dataclasses import dataclass
 
 import jax
@@ -14,6 +15,7 @@ from learned_rl.types import Discrete, TimeStep
 from meta_objectives.outer_critic import Critic, OuterCritic
 from meta_objectives.problem import History
 from meta_objectives.validation import PolicyGradientSurrogate, ValidationReturn
+from tests.enumeration import quick
 
 KEY = jax.random.key(0)
 LENGTH, SOON, LATE = 6, 0.5, 1.0
@@ -61,22 +63,34 @@ def values(gamma):
     return np.array([start, *(after.get(i, 0.0) for i in range(1, 2 * LENGTH + 1))], np.float32)
 
 
-def exact(critic, gamma):
+@functools.cache
+def born():
+    return quick(lambda: OuterCritic(LINEAR).start(LIFETIME, KEY))()
+
+
+def exact(gamma):
     """The critic that knows V of the uniform policy at discount `gamma`."""
-    state = jax.jit(lambda: critic.start(LIFETIME, KEY))()
+    state = born()
     params = state.params | {"value": {"kernel": jnp.asarray(values(gamma))[:, None], "bias": jnp.zeros(1)}}
     return Critic(params, state.moments)
 
 
-@jax.jit
-def uniform():
-    agent = LIFETIME.start((), KEY)
-    return agent._replace(params=jax.tree.map(jnp.zeros_like, agent.params))
+@functools.cache
+def acted():
+    """An agent whose policy is uniform, and what it does."""
+
+    @quick
+    def act(key):
+        agent = LIFETIME.start((), key)
+        agent = agent._replace(params=jax.tree.map(jnp.zeros_like, agent.params))
+        return agent, LIFETIME.act(agent, key)[1]
+
+    return act(KEY)
 
 
 def advantage_of_patience(critic, state):
     """A'(start, wait) - A'(start, take), over a rollout of the uniform policy."""
-    rollout = jax.jit(LIFETIME.act)(uniform(), KEY)[1]
+    _, rollout = acted()
     advantage = critic.advantage(LIFETIME, state, rollout)[0][0]
     patient = rollout.action[0] == 0
     return float(advantage[patient].mean() - advantage[~patient].mean())
@@ -85,29 +99,29 @@ def advantage_of_patience(critic, state):
 @pytest.mark.parametrize("trace", [0.0, 0.7, 1.0])
 def test_the_advantage_is_that_of_the_outer_discount(trace):
     critic = OuterCritic(LINEAR, FAR, trace)
-    assert advantage_of_patience(critic, exact(critic, FAR)) == pytest.approx(LATE - SOON, abs=1e-5)
+    assert advantage_of_patience(critic, exact(FAR)) == pytest.approx(LATE - SOON, abs=1e-5)
 
 
 def test_a_critic_of_the_inner_discount_is_biased_by_what_it_undervalues():
     # The return discounted by the outer factor, bootstrapped from the inner critic: one step, as in their experiment.
     critic = OuterCritic(LINEAR, FAR, trace=0.0)
-    found = advantage_of_patience(critic, exact(critic, MYOPIC))
+    found = advantage_of_patience(critic, exact(MYOPIC))
     assert found == pytest.approx(FAR * MYOPIC ** (LENGTH - 2) * LATE - SOON, abs=1e-5)
     assert found < 0 < LATE - SOON  # it prefers what pays soon
     # Longer traces lean less on it, and the inner advantage itself leans on nothing else.
     longer = OuterCritic(LINEAR, FAR, trace=0.9)
-    assert found < advantage_of_patience(longer, exact(longer, MYOPIC)) < LATE - SOON
+    assert found < advantage_of_patience(longer, exact(MYOPIC)) < LATE - SOON
     inner = OuterCritic(LINEAR, MYOPIC, trace=1.0)
-    assert advantage_of_patience(inner, exact(inner, MYOPIC)) == pytest.approx(MYOPIC**5 * LATE - SOON, abs=1e-5)
+    assert advantage_of_patience(inner, exact(MYOPIC)) == pytest.approx(MYOPIC**5 * LATE - SOON, abs=1e-5)
 
 
 def test_it_learns_the_values_of_the_outer_discount():
-    critic = OuterCritic(LINEAR, FAR, trace=0.5, learning_rate=0.05, epochs=20)
+    critic, agent = OuterCritic(LINEAR, FAR, trace=0.5, learning_rate=0.05, epochs=20), acted()[0]
 
-    @jax.jit
+    @quick
     def trained(key):
         def turn(state, key):
-            _, rollout = LIFETIME.act(uniform(), key)
+            _, rollout = LIFETIME.act(agent, key)
             _, target = critic.advantage(LIFETIME, state, rollout)
             return critic.train(LIFETIME, state, rollout, target)
 
@@ -124,32 +138,31 @@ def test_it_learns_the_values_of_the_outer_discount():
 def test_meta_gradients_follow_the_critic_that_they_are_given(kind):
     """How a discount that the rule uses would move: the agent's patience is theta, as a logit."""
     critic = OuterCritic(LINEAR, FAR, trace=0.0)
-    objective, agent = kind(critic), uniform()
-    history = History(jax.jit(LIFETIME.act)(agent, KEY)[1], {})
+    objective, (agent, rollout) = kind(critic), acted()
+    history = History(rollout, {})
 
     def loss(theta, state):
         bias = agent.params["policy"]["bias"] + jnp.array([1.0, 0.0]) * theta
         patient = agent._replace(params=agent.params | {"policy": agent.params["policy"] | {"bias": bias}})
         return objective.judge(LIFETIME, (), patient, history, state, KEY)[0].loss
 
-    gradient = jax.jit(jax.grad(loss))
-    assert gradient(0.0, exact(critic, FAR)) < -1e-3  # towards patience
-    assert gradient(0.0, exact(critic, MYOPIC)) > 1e-3  # away from it
+    gradient = quick(jax.grad(loss))
+    assert gradient(0.0, exact(FAR)) < -1e-3  # towards patience
+    assert gradient(0.0, exact(MYOPIC)) > 1e-3  # away from it
 
 
 def test_a_validation_return_is_the_reward_and_its_gradient_the_policy_gradient():
     critic = OuterCritic(LINEAR, FAR, trace=1.0)
-    objective, agent = ValidationReturn(critic, scale=2.0), uniform()
-    rollout = jax.jit(LIFETIME.act)(agent, KEY)[1]
+    objective, state, (agent, rollout) = ValidationReturn(critic, scale=2.0), exact(FAR), acted()
     history = History(rollout, {})
 
     def loss(logits):
         params = agent.params | {"policy": agent.params["policy"] | {"bias": logits}}
-        return objective.judge(LIFETIME, (), agent._replace(params=params), history, exact(critic, FAR), KEY)[0].loss
+        return objective.judge(LIFETIME, (), agent._replace(params=params), history, state, KEY)[0].loss
 
-    value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.zeros(2))
+    value, gradient = quick(jax.value_and_grad(loss))(jnp.zeros(2))
     assert value == pytest.approx(-float(jnp.mean(rollout.reward)) / 2, rel=1e-5)
-    advantage, _ = critic.advantage(LIFETIME, exact(critic, FAR), rollout)
+    advantage, _ = critic.advantage(LIFETIME, state, rollout)
     scores = jax.nn.one_hot(rollout.action, 2) - 0.5
     expected = -jnp.mean(advantage[..., None] * scores, axis=(0, 1)) / 2
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
