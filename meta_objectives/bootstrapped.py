@@ -29,7 +29,7 @@ class Bootstrapped:
     of `base`. For other mu, alpha grad f is first carried through the metric of mu, such as the Fisher matrix.
 
     mu is taken over fresh steps of the agent, from where its streams stand. The life goes on from the agent, not from
-    the target (as in the published Jax code; the paper's own loop goes on from x).
+    the target; published code does either.
 
     Costs L - 1 updates, their `lifetime.steps`, those of mu and those of `base` per judgement, forward only.
 

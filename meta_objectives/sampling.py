@@ -50,10 +50,10 @@ class SamplingCorrected:
 
     * the value of `base` is what is to be lowered, and its derivative is the gradient at given data: `LifetimeReturn`
       (no gradient of its own: then this is REINFORCE over whole lifetimes, Duan et al. 2016), `ValidationReturn`;
-    * the rule is an ordinary update on the data as data, as all of ours are. Updates whose own derivative already
-      holds score terms (DiCE, Foerster et al. 2018) would count them twice; without this correction they are still
-      biased, since they differentiate the expected update instead of the one that was made. By enumeration of all
-      histories of a bandit, of the four combinations only this one is exact.
+    * the rule differentiates the update that was made, with the actions as data, as all of ours do. Updates whose own
+      derivative already holds score terms (DiCE, Foerster et al. 2018; ratios with constant denominators) would count
+      them twice; without this correction they are still biased, since they differentiate the expected update instead.
+      By enumeration of all histories of a bandit, of the four combinations only this one is exact.
 
     A window that is shorter than a lifetime also cuts the score where it cuts the unroll: actions before its head are
     data. Variance grows with the number of actions in a window. Evolution strategies do not need it and see nothing of
@@ -73,11 +73,14 @@ class SamplingCorrected:
     rate: float = 0.3
 
     def __post_init__(self):
-        if isinstance(self.base, PolicyGradientSurrogate | Bootstrapped):
-            raise ValueError(
-                f"base: the value of a {type(self.base).__name__} is not what is lowered, only its derivative means "
-                "something; nearest objectives that can be corrected: ValidationReturn, LifetimeReturn"
-            )
+        judge: Any = self.base
+        while judge is not None:  # a combinator passes on the value of its own base
+            if isinstance(judge, PolicyGradientSurrogate | Bootstrapped):
+                raise ValueError(
+                    f"base: the value of a {type(judge).__name__} is not what is lowered, only its derivative means "
+                    "something; nearest objectives that can be corrected: ValidationReturn, LifetimeReturn"
+                )
+            judge = getattr(judge, "base", None)
         if not 0 <= self.rate <= 1:
             raise ValueError(f"rate={self.rate} is not in [0, 1]")
 

@@ -149,8 +149,11 @@ class Logits:
 class Rated:
     """An actor-critic whose learning rate and entropy bonus are theta."""
 
-    base = ActorCritic(Coefficients(discount=0.0), Sgd())
-    heads = base.heads
+    base: Any = ActorCritic(Coefficients(discount=0.0), Sgd())
+
+    @property
+    def heads(self):
+        return self.base.heads
 
     def init(self, key):
         dtype = jnp.zeros(()).dtype  # not a weak one

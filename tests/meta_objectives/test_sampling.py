@@ -11,6 +11,8 @@ import pytest
 from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
 from learned_rl.optimizers import Sgd
+from learned_rl.rules.coefficients import Coefficients
+from learned_rl.rules.drift import Drift
 from learned_rl.rules.lpg import LPG
 from learned_rl.types import Heads
 from meta_objectives.bootstrapped import Bootstrapped
@@ -188,21 +190,22 @@ def test_the_running_baseline_takes_away_variance():
 
 
 RATED = Rated()
+CLIPPED = Rated(Drift(coefficients=Coefficients(discount=0.0, trace=0.0), optimizer=Sgd(), epochs=2, minibatches=1))
 LEARNED = LPG(predictions=2, hidden=2, learning_rate=2.0, optimizer=Sgd())
 REACTIVE, MEMORY = Network(MLP((2,))), Network(MLP((2,)), memory=2, separate=False)
 
 
-def real(objective, rule=RATED, network=REACTIVE, updates=3, segment=1, validation=0):
+def real(objective, rule=RATED, network=REACTIVE, updates=3, segment=1, validation=0, steps=1):
     def problem(table, instead):
-        lifetime = Lifetime(Bandit((1.0, -0.5), table), rule, Written(network), 1, 1, updates)
+        lifetime = Lifetime(Bandit((1.0, -0.5), table), rule, Written(network), 1, steps, updates)
         return MetaProblem(lifetime, instead or objective, segment)
 
-    return problem, tables(2, updates + validation)
+    return problem, tables(2, steps * updates + validation)
 
 
 def grown(rule, seed=1):
     theta = jitter(double(jax.jit(rule.init)(jax.random.key(0))), jax.random.key(seed), 0.5)
-    return theta if rule is RATED else jax.tree.map(lambda x: 2 * x, theta)
+    return theta if isinstance(rule, Rated) else jax.tree.map(lambda x: 2 * x, theta)
 
 
 def along(direction, gradient):
@@ -227,22 +230,26 @@ def mean_gradient(objective, rule, **sizes):
     return compute(grown(rule))
 
 
+CASES = {
+    "actor-critic": (RATED, {}),
+    # Its ratios hold the probabilities that acted, which move with theta as well.
+    "PPO": (CLIPPED, {"updates": 2, "steps": 2}),
+    "LPG": (LEARNED, {}),
+    "LPG with memory": (LEARNED, {"network": MEMORY}),
+}
+
+
 @pytest.mark.parametrize(
-    ("rule", "network"),
-    [
-        (RATED, REACTIVE),
-        pytest.param(LEARNED, REACTIVE, marks=pytest.mark.slow),
-        pytest.param(LEARNED, MEMORY, marks=pytest.mark.slow),
-    ],
-    ids=["actor-critic", "LPG", "LPG with memory"],
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case.startswith("LPG") else []) for case in CASES]
 )
-def test_the_gradient_of_a_real_lifetime_is_the_finite_difference_of_its_expected_return(rule, network):
+def test_the_gradient_of_a_real_lifetime_is_the_finite_difference_of_its_expected_return(case):
+    rule, sizes = CASES[case]
     with jax.enable_x64(True):
         direction = grown(rule, 2)
-        difference = finite_difference(LifetimeReturn(), rule, direction, network=network)
-        found = mean_gradient(SamplingCorrected(LifetimeReturn()), rule, network=network)
-        assert abs(difference) > 1e-3  # and the derivative of the return at given data is 0
-        assert along(direction, found) == pytest.approx(difference, rel=1e-7)
+        difference = finite_difference(LifetimeReturn(), rule, direction, **sizes)
+        found = along(direction, mean_gradient(SamplingCorrected(LifetimeReturn()), rule, **sizes))
+    assert abs(difference) > 1e-3  # and the derivative of the return at given data is 0
+    assert found == pytest.approx(difference, rel=1e-7)
 
 
 def test_of_a_validation_return_the_correction_is_what_is_missing():
@@ -286,7 +293,7 @@ def test_what_is_carried_is_zero_but_for_its_derivative():
 
 
 def test_surrogates_are_refused():
-    for base in (PolicyGradientSurrogate(), Bootstrapped()):
+    for base in (PolicyGradientSurrogate(), Bootstrapped(), Telescoped(PolicyGradientSurrogate())):
         with pytest.raises(ValueError, match="nearest objectives that can be corrected: ValidationReturn"):
             SamplingCorrected(base)
     with pytest.raises(ValueError, match=r"rate=1\.5 is not in \[0, 1\]"):
