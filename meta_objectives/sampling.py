@@ -50,10 +50,11 @@ class SamplingCorrected:
 
     * the value of `base` is what is to be lowered, and its derivative is the gradient at given data: `LifetimeReturn`
       (no gradient of its own: then this is REINFORCE over whole lifetimes, Duan et al. 2016), `ValidationReturn`;
-    * the rule differentiates the update that was made, with the actions as data, as all of ours do. Updates whose own
-      derivative already holds score terms (DiCE, Foerster et al. 2018; ratios with constant denominators) would count
-      them twice; without this correction they are still biased, since they differentiate the expected update instead.
-      By enumeration of all histories of a bandit, of the four combinations only this one is exact.
+    * the rule differentiates the update that was made, with nothing but actions and what came of them as data. Ours do,
+      but for the statistics that a `Schedule` reads. Updates whose own derivative already holds score terms (DiCE,
+      Foerster et al. 2018; ratios with constant denominators) would count them twice; without this correction they are
+      still biased, since they differentiate the expected update instead. By enumeration of all histories of a bandit,
+      of the four combinations only this one is exact.
 
     A window that is shorter than a lifetime also cuts the score where it cuts the unroll: actions before its head are
     data. Variance grows with the number of actions in a window. Evolution strategies do not need it and see nothing of

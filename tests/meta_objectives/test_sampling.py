@@ -232,8 +232,8 @@ def mean_gradient(objective, rule, **sizes):
 
 CASES = {
     "actor-critic": (RATED, {}),
-    # Its ratios hold the probabilities that acted, which move with theta as well.
-    "PPO": (CLIPPED, {"updates": 2, "steps": 2}),
+    # Its ratios hold the probabilities that acted, which move with theta as well: seen after two updates.
+    "PPO": (CLIPPED, {"updates": 3, "steps": 2}),
     "LPG": (LEARNED, {}),
     "LPG with memory": (LEARNED, {"network": MEMORY}),
 }
