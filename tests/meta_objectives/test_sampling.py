@@ -191,7 +191,7 @@ def test_the_running_baseline_takes_away_variance():
 
 RATED = Rated()
 CLIPPED = Rated(Drift(coefficients=Coefficients(discount=0.0, trace=0.0), optimizer=Sgd(), epochs=1, minibatches=1))
-LEARNED = LPG(predictions=2, hidden=2, learning_rate=2.0, optimizer=Sgd())
+LEARNED = LPG(predictions=2, hidden=2, learning_rate=5.0, optimizer=Sgd())
 REACTIVE, MEMORY = Network(MLP((2,))), Network(MLP((2,)), memory=2, separate=False)
 
 
