@@ -191,7 +191,7 @@ def test_the_running_baseline_takes_away_variance():
 
 RATED = Rated()
 CLIPPED = Rated(Drift(coefficients=Coefficients(discount=0.0, trace=0.0), optimizer=Sgd(), epochs=1, minibatches=1))
-LEARNED = LPG(predictions=2, hidden=2, learning_rate=5.0, optimizer=Sgd())
+LEARNED = LPG(predictions=2, hidden=2, learning_rate=2.0, optimizer=Sgd())
 REACTIVE, MEMORY = Network(MLP((2,))), Network(MLP((2,)), memory=2, separate=False)
 
 
@@ -248,7 +248,7 @@ def test_the_gradient_of_a_real_lifetime_is_the_finite_difference_of_its_expecte
         direction = grown(rule, 2)
         difference = finite_difference(LifetimeReturn(), rule, direction, **sizes)
         found = along(direction, mean_gradient(SamplingCorrected(LifetimeReturn()), rule, **sizes))
-    assert abs(difference) > 1e-3  # and the derivative of the return at given data is 0
+    assert abs(difference) > 1e-4  # and the derivative of the return at given data is 0
     assert found == pytest.approx(difference, rel=1e-7)
 
 
