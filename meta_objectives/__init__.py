@@ -4,15 +4,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from meta_objectives.bootstrapped import Bootstrapped
+    from meta_objectives.matching import Weighted, parameter_error, policy_kl, reverse_policy_kl, value_error
+    from meta_objectives.outer_critic import OuterCritic
     from meta_objectives.problem import MetaObjective, MetaProblem
     from meta_objectives.returns import LifetimeReturn
-    from meta_objectives.validation import PolicyGradientSurrogate
+    from meta_objectives.sampling import SamplingCorrected
+    from meta_objectives.telescoped import Telescoped
+    from meta_objectives.validation import PolicyGradientSurrogate, ValidationReturn
 
 _HOME = {
+    "Bootstrapped": "meta_objectives.bootstrapped",
     "LifetimeReturn": "meta_objectives.returns",
     "MetaObjective": "meta_objectives.problem",
     "MetaProblem": "meta_objectives.problem",
+    "OuterCritic": "meta_objectives.outer_critic",
     "PolicyGradientSurrogate": "meta_objectives.validation",
+    "SamplingCorrected": "meta_objectives.sampling",
+    "Telescoped": "meta_objectives.telescoped",
+    "ValidationReturn": "meta_objectives.validation",
+    "Weighted": "meta_objectives.matching",
+    "parameter_error": "meta_objectives.matching",
+    "policy_kl": "meta_objectives.matching",
+    "reverse_policy_kl": "meta_objectives.matching",
+    "value_error": "meta_objectives.matching",
 }
 
 
@@ -27,4 +42,19 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
 
 
-__all__ = ["LifetimeReturn", "MetaObjective", "MetaProblem", "PolicyGradientSurrogate"]
+__all__ = [
+    "Bootstrapped",
+    "LifetimeReturn",
+    "MetaObjective",
+    "MetaProblem",
+    "OuterCritic",
+    "PolicyGradientSurrogate",
+    "SamplingCorrected",
+    "Telescoped",
+    "ValidationReturn",
+    "Weighted",
+    "parameter_error",
+    "policy_kl",
+    "reverse_policy_kl",
+    "value_error",
+]

@@ -24,7 +24,7 @@ class MetaObjective(Protocol):
     """Which number the outer loop lowers."""
 
     def start(self, lifetime: Lifetime, key: PRNGKeyArray) -> Any:
-        """The objective's own state in a new life; `()` unless it trains a critic."""
+        """The objective's own state in a new life: a critic, a sum, what was judged before; `()` if it needs none."""
         ...
 
     def judge(

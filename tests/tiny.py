@@ -12,6 +12,7 @@ from learned_rl.networks import MLP, Network
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.schedule import Schedule
+from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.returns import LifetimeReturn
 from meta_objectives.validation import PolicyGradientSurrogate
 from runs import loop
@@ -53,7 +54,7 @@ def experiment(name, inner_rate=0.01, **changes) -> Experiment:
         "rule": Schedule(base, hidden=4, learned=("learning_rate", "entropy")),
         "families": (families.bernoulli_bandit(),),
         "outer": OUTER[name],
-        "objective": PolicyGradientSurrogate(critic=NETWORK) if name == "backprop" else LifetimeReturn(),
+        "objective": PolicyGradientSurrogate(OuterCritic(NETWORK)) if name == "backprop" else LifetimeReturn(),
         "network": NETWORK,
         "inner": Inner(streams=2, steps=4, updates=4, segment=2),
         "steps": 40,

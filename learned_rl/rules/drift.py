@@ -140,8 +140,8 @@ class Drift:
         policy: Policy,
         key: PRNGKeyArray,
     ) -> tuple[Params, RuleState, Metrics]:
-        # Like the rewards, the probabilities that acted are data here.
-        rollout = rollout._replace(behaviour_log_prob=jax.lax.stop_gradient(rollout.behaviour_log_prob))
+        # The probabilities that acted are no data: they move with the parameters that acted. Held constant, the first
+        # step would be differentiated as DiCE's is, with a score term that `SamplingCorrected` would count again.
         learning_rate = coefficients.learning_rate * (1.0 - self.anneal * jnp.asarray(rollout.progress))
         batch = as_samples(self._prepare(coefficients, params, rollout, policy))
 

@@ -20,6 +20,7 @@ from learned_rl.families import catch
 from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
 from learned_rl.rules.lpg import LPG
+from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaProblem
 from meta_objectives.validation import PolicyGradientSurrogate
 from runs.benchmarks.timing import Row, compiled, in_turns
@@ -42,7 +43,8 @@ from truncation.learned_optimization import export
 HORIZON, WINDOW, LIVES, STD = 8, 2, 8, 0.1
 NETWORK = Network(MLP((16,)))
 RULE = LPG(predictions=8, hidden=16)
-PROBLEM = MetaProblem(Lifetime(catch(), RULE, NETWORK, 8, 16, 2 * HORIZON), PolicyGradientSurrogate(critic=NETWORK), 2)
+OBJECTIVE = PolicyGradientSurrogate(OuterCritic(NETWORK))
+PROBLEM = MetaProblem(Lifetime(catch(), RULE, NETWORK, 8, 16, 2 * HORIZON), OBJECTIVE, 2)
 
 ESTIMATORS: dict[str, GradientEstimator] = {
     "TruncatedES": TruncatedES(HORIZON, WINDOW, LIVES, STD),

@@ -14,6 +14,7 @@ from learned_rl.families import catch
 from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
 from learned_rl.rules.lpg import LPG
+from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaProblem
 from meta_objectives.validation import PolicyGradientSurrogate
 from runs.benchmarks.timing import Row
@@ -28,7 +29,7 @@ def measure(rounds: int) -> Iterator[Row]:
     del rounds
     network = Network(MLP((16,)))
     lifetime = Lifetime(catch(5, 5), LPG(predictions=4, hidden=8), network, 4, 8, 2 * 2 * max(WINDOWS))
-    problem = MetaProblem(lifetime, PolicyGradientSurrogate(critic=network), 2)
+    problem = MetaProblem(lifetime, PolicyGradientSurrogate(OuterCritic(network)), 2)
     theta = lifetime.rule.init(jax.random.key(0))
     for remat, target in ((False, "<= 1"), (True, "about 0.5")):
         sizes = temporary_bytes(problem, theta, WINDOWS, remat)

@@ -4,6 +4,7 @@ from learned_rl import families
 from learned_rl.networks import MLP, Network
 from learned_rl.optimizers import Adam
 from learned_rl.rules.lpg import LPG
+from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.validation import PolicyGradientSurrogate
 from runs.experiment import Experiment, Inner, Transfer
 from runs.learners import GradientDescent
@@ -22,7 +23,9 @@ def experiment() -> Experiment:
             learning_rate=2e-3,
             decay=0.995,
         ),
-        objective=PolicyGradientSurrogate(critic=network, entropy=5e-3, policy_target=1e-3, prediction_target=1e-3),
+        objective=PolicyGradientSurrogate(
+            OuterCritic(network), entropy=5e-3, policy_target=1e-3, prediction_target=1e-3
+        ),
         network=network,
         inner=Inner(streams=16, steps=16, updates=200, segment=5),
         steps=400,

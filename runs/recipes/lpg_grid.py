@@ -4,6 +4,7 @@ from learned_rl import families
 from learned_rl.networks import MLP, Network
 from learned_rl.optimizers import Adam
 from learned_rl.rules.lpg import LPG
+from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.validation import PolicyGradientSurrogate
 from runs.experiment import Experiment, Inner, Transfer
 from runs.learners import GradientDescent
@@ -27,7 +28,7 @@ def experiment() -> Experiment:
         outer=GradientDescent(
             TruncatedBackprop(horizon=80, window=1, lives=64, stagger=True, microbatch=16), learning_rate=3e-4
         ),
-        objective=PolicyGradientSurrogate(critic=network, policy_target=1e-3, prediction_target=1e-3),
+        objective=PolicyGradientSurrogate(OuterCritic(network), policy_target=1e-3, prediction_target=1e-3),
         network=network,
         inner=Inner(streams=32, steps=20, updates=400, segment=5),
         steps=5000,

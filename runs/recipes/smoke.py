@@ -3,6 +3,7 @@
 from learned_rl import families
 from learned_rl.networks import MLP, Network
 from learned_rl.rules.lpg import LPG
+from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.validation import PolicyGradientSurrogate
 from runs.experiment import Experiment, Inner, Transfer
 from runs.learners import GradientDescent
@@ -16,7 +17,7 @@ def experiment() -> Experiment:
         rule=LPG(predictions=4, hidden=8),
         families=(families.catch(5, 5),),
         outer=GradientDescent(TruncatedBackprop(horizon=2, window=1, lives=2, microbatch=1)),
-        objective=PolicyGradientSurrogate(critic=tiny),
+        objective=PolicyGradientSurrogate(OuterCritic(tiny)),
         network=tiny,
         inner=Inner(streams=4, steps=4, updates=4, segment=2),
         steps=4,

@@ -15,6 +15,7 @@ from learned_rl.rules.drift import Drift, LearnedDrift
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.schedule import Schedule
 from learned_rl.types import Discrete
+from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaProblem
 from meta_objectives.returns import LifetimeReturn
 from meta_objectives.validation import PolicyGradientSurrogate
@@ -53,7 +54,7 @@ def test_a_segment_is_its_updates_one_by_one():
 
 
 def test_judging_changes_nothing_in_a_life():
-    by_return, by_surrogate = problem(LifetimeReturn()), problem(PolicyGradientSurrogate(critic=SMALL))
+    by_return, by_surrogate = problem(LifetimeReturn()), problem(PolicyGradientSurrogate(OuterCritic(SMALL)))
     lives = [jax.jit(p.advance)((), jax.jit(p.start)((), KEY), KEY)[0].agent for p in (by_return, by_surrogate)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), lives[0].params, lives[1].params)
     np.testing.assert_array_equal(lives[0].streams.obs, lives[1].streams.obs)

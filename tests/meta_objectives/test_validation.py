@@ -9,6 +9,7 @@ from learned_rl.lifetime import Lifetime
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.none import NoLearning
+from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import History, MetaObjective
 from meta_objectives.validation import PolicyGradientSurrogate
 from tests.probes import RECURRENT, SMALL, Arms, CueValue, Recall
@@ -46,7 +47,7 @@ def judge_by_params(objective, lifetime, agent, critic, key=KEY):
 
 def test_its_gradient_is_the_policy_gradient_of_a_bandit():
     pay = (0.0, 1.0, 0.3, 0.7)
-    objective = PolicyGradientSurrogate(critic=SMALL, entropy=0.0)
+    objective = PolicyGradientSurrogate(OuterCritic(SMALL), entropy=0.0)
     assert isinstance(objective, MetaObjective)
     lifetime, _, agent, critic = born(Arms(pay=pay), objective, streams=2048)
     # Away from uniform, so that the probabilities matter.
@@ -63,10 +64,10 @@ def test_its_gradient_is_the_policy_gradient_of_a_bandit():
 
 @pytest.mark.parametrize("network", [SMALL, RECURRENT], ids=["reactive", "memory"])
 def test_its_gradient_is_the_transcribed_one_on_the_same_steps(network):
-    objective = PolicyGradientSurrogate(discount=0.8, trace=0.6, entropy=0.1, critic=SMALL)
+    objective = PolicyGradientSurrogate(OuterCritic(SMALL, discount=0.8, trace=0.6), entropy=0.1)
     lifetime, _, agent, critic = born(Recall(3), objective, ActorCritic(), network, steps=5)
     _, rollout = jax.jit(lifetime.act)(agent, KEY)
-    of_critic = objective._critic(lifetime)
+    of_critic = objective.critic.values(lifetime)
     value, following = (
         np.asarray(jax.jit(unroll)(critic.params, rollout).flat["value"][..., 0])
         for unroll in (of_critic.unroll, of_critic.unroll_next)
@@ -90,7 +91,7 @@ def test_its_gradient_is_the_transcribed_one_on_the_same_steps(network):
 
 
 def test_the_critic_carries_no_meta_gradient():
-    objective = PolicyGradientSurrogate(critic=SMALL)
+    objective = PolicyGradientSurrogate(OuterCritic(SMALL))
     lifetime, _, agent, critic = born(CueValue(), objective)
     judge = judge_by_params(objective, lifetime, agent, critic)
     leaves = jax.jit(jax.grad(lambda p: sum(jnp.sum(x) for x in jax.tree.leaves(judge(p)[1].params))))(agent.params)
@@ -98,7 +99,7 @@ def test_the_critic_carries_no_meta_gradient():
 
 
 def test_the_critic_is_trained_after_it_judged_and_learns():
-    objective = PolicyGradientSurrogate(critic=SMALL, critic_rate=0.02)
+    objective = PolicyGradientSurrogate(OuterCritic(SMALL, learning_rate=0.02))
     lifetime, _, agent, critic = born(CueValue(), objective, streams=16)
 
     @jax.jit
@@ -118,8 +119,8 @@ def test_the_critic_is_trained_after_it_judged_and_learns():
 
 def test_targets_of_a_rule_are_regularised_where_it_reports_them():
     plain, costly = (
-        PolicyGradientSurrogate(critic=SMALL),
-        PolicyGradientSurrogate(critic=SMALL, policy_target=0.5, prediction_target=2.0),
+        PolicyGradientSurrogate(OuterCritic(SMALL)),
+        PolicyGradientSurrogate(OuterCritic(SMALL), policy_target=0.5, prediction_target=2.0),
     )
     lifetime, theta, agent, critic = born(CueValue(), plain, LPG(predictions=3, hidden=4))
     history = History(
