@@ -237,13 +237,3 @@ def expectation(problem_of, theta, function, histories, validated=False):
 def expected_loss(problem_of, theta, histories, validated=False):
     """E of the mean segment loss. Its derivative in theta is the truth if `problem_of` judges without correction."""
     return expectation(problem_of, theta, lambda problem: jnp.mean(unrolled(problem, theta)), histories, validated)[0]
-
-
-def quick(function):
-    """`jax.jit` for what runs once: less optimised code is there sooner."""
-    options = {
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-        "xla_cpu_use_fusion_emitters": False,
-    }
-    return jax.jit(function, compiler_options=options)

@@ -21,7 +21,7 @@ from meta_objectives.matching import View, Weighted, parameter_error, policy_kl,
 from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import History, MetaObjective, MetaProblem
 from meta_objectives.validation import PolicyGradientSurrogate
-from tests.enumeration import Logits, Written, quick
+from tests.enumeration import Logits, Written
 from tests.probes import Arms, MatchCue, jitter
 from truncation import TruncatedBackprop
 from truncation.problem import Segment
@@ -63,7 +63,7 @@ def quadratic_gradient(objective, updates):
         problem = MetaProblem(lifetime, objective, updates)
         estimator = TruncatedBackprop(1, 1, 1)
         theta = Descent().init(None)
-        return float(quick(lambda theta: estimator.estimate(problem, theta, None, KEY)[0].gradient)(theta))
+        return float(jax.jit(lambda theta: estimator.estimate(problem, theta, None, KEY)[0].gradient)(theta))
 
 
 def descended(updates):
@@ -115,7 +115,7 @@ def grown(rule=RULE):
     """A lifetime, and an agent that has done something."""
     lifetime = Lifetime(MatchCue(2), rule, NETWORK, streams=8, steps=8, updates=4)
 
-    @quick
+    @jax.jit
     def make(key):
         theta = rule.init(key)
         agent = lifetime.start(theta, key)
@@ -139,8 +139,8 @@ def judged(objective, rule=RULE):
 def test_one_update_ahead_and_euclidean_it_is_alpha_times_the_gradient_of_its_base():
     params = grown()[2].params
     objective = Bootstrapped(SURROGATE, 1, parameter_error, learning_rate=0.25)
-    found = quick(jax.grad(judged(objective)))(params)
-    meta = quick(jax.grad(judged(SURROGATE)))(params, jax.random.split(KEY, 3)[2])
+    found = jax.jit(jax.grad(judged(objective)))(params)
+    meta = jax.jit(jax.grad(judged(SURROGATE)))(params, jax.random.split(KEY, 3)[2])
     assert max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(meta)) > 1e-2
     jax.tree.map(lambda f, m: np.testing.assert_allclose(f, 0.25 * m, rtol=1e-4, atol=1e-6), found, meta)
 
@@ -150,7 +150,7 @@ def test_the_target_is_where_the_rule_takes_the_agent():
     lifetime, _, agent, _ = grown()
     key_states, key_ahead, _ = jax.random.split(KEY, 3)
 
-    @quick
+    @jax.jit
     def expected(target):
         for key in jax.random.split(key_ahead, 2):
             target = lifetime.live((), target, key)[0]
@@ -158,7 +158,7 @@ def test_the_target_is_where_the_rule_takes_the_agent():
         ahead, here = (lifetime.policy.unroll(params, rollout).policy for params in (target.params, agent.params))
         return jnp.mean(ahead.kl(here)), jnp.mean(here.kl(ahead))
 
-    @quick
+    @jax.jit
     def found(params):
         return tuple(judged(Bootstrapped(None, 2, match))(params) for match in (policy_kl, reverse_policy_kl))
 
@@ -215,7 +215,7 @@ def test_the_critic_of_the_base_goes_on_and_its_metrics_are_reported():
     assert isinstance(objective, MetaObjective)
     lifetime, _, agent, history = grown()
 
-    @quick
+    @jax.jit
     def judge():
         return objective.judge(lifetime, (), agent, history, objective.start(lifetime, KEY), KEY)
 

@@ -18,7 +18,7 @@ from meta_objectives.returns import LifetimeReturn
 from meta_objectives.sampling import SamplingCorrected
 from meta_objectives.telescoped import Telescoped
 from meta_objectives.validation import PolicyGradientSurrogate, ValidationReturn
-from tests.enumeration import Rated, Written, quick
+from tests.enumeration import Rated, Written
 from tests.probes import MatchCue
 from truncation import PersistentES, TruncatedBackprop
 
@@ -56,7 +56,7 @@ class Program:
             self.types.append((avals(state), avals(after), avals(found)))
             return after, found
 
-        @quick
+        @jax.jit
         def estimates(key):
             keys = jax.random.split(key, 4)
             return jax.lax.scan(estimate, estimator.init(problem, self.theta, keys[0]), keys[1:])[1]

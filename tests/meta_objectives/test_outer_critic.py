@@ -15,7 +15,6 @@ from learned_rl.types import Discrete, TimeStep
 from meta_objectives.outer_critic import Critic, OuterCritic
 from meta_objectives.problem import History
 from meta_objectives.validation import PolicyGradientSurrogate, ValidationReturn
-from tests.enumeration import quick
 
 KEY = jax.random.key(0)
 LENGTH, SOON, LATE = 6, 0.5, 1.0
@@ -65,7 +64,7 @@ def values(gamma):
 
 @functools.cache
 def born():
-    return quick(lambda: OuterCritic(LINEAR).start(LIFETIME, KEY))()
+    return jax.jit(lambda: OuterCritic(LINEAR).start(LIFETIME, KEY))()
 
 
 def exact(gamma):
@@ -79,7 +78,7 @@ def exact(gamma):
 def acted():
     """An agent whose policy is uniform, and what it does."""
 
-    @quick
+    @jax.jit
     def act(key):
         agent = LIFETIME.start((), key)
         agent = agent._replace(params=jax.tree.map(jnp.zeros_like, agent.params))
@@ -118,7 +117,7 @@ def test_a_critic_of_the_inner_discount_is_biased_by_what_it_undervalues():
 def test_it_learns_the_values_of_the_outer_discount():
     critic, agent = OuterCritic(LINEAR, FAR, trace=0.5, learning_rate=0.05, epochs=20), acted()[0]
 
-    @quick
+    @jax.jit
     def trained(key):
         def turn(state, key):
             _, rollout = LIFETIME.act(agent, key)
@@ -146,7 +145,7 @@ def test_meta_gradients_follow_the_critic_that_they_are_given(kind):
         patient = agent._replace(params=agent.params | {"policy": agent.params["policy"] | {"bias": bias}})
         return objective.judge(LIFETIME, (), patient, history, state, KEY)[0].loss
 
-    gradient = quick(jax.grad(loss))
+    gradient = jax.jit(jax.grad(loss))
     assert gradient(0.0, exact(FAR)) < -1e-3  # towards patience
     assert gradient(0.0, exact(MYOPIC)) > 1e-3  # away from it
 
@@ -160,7 +159,7 @@ def test_a_validation_return_is_the_reward_and_its_gradient_the_policy_gradient(
         params = agent.params | {"policy": agent.params["policy"] | {"bias": logits}}
         return objective.judge(LIFETIME, (), agent._replace(params=params), history, state, KEY)[0].loss
 
-    value, gradient = quick(jax.value_and_grad(loss))(jnp.zeros(2))
+    value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.zeros(2))
     assert value == pytest.approx(-float(jnp.mean(rollout.reward)) / 2, rel=1e-5)
     advantage, _ = critic.advantage(LIFETIME, state, rollout)
     scores = jax.nn.one_hot(rollout.action, 2) - 0.5

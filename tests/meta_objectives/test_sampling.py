@@ -32,7 +32,6 @@ from tests.enumeration import (
     double,
     expectation,
     expected_loss,
-    quick,
     tables,
 )
 from tests.probes import jitter
@@ -101,7 +100,7 @@ def truth(samples, updates):
         problem, histories = bandit(ExactReturn(), samples, updates)
         theta = Reinforce().init(None)
         differentiated = jax.value_and_grad(lambda theta: expected_loss(problem, theta, histories))
-        return jax.tree.map(np.asarray, quick(differentiated)(theta))
+        return jax.tree.map(np.asarray, jax.jit(differentiated)(theta))
 
 
 def moments(objective, samples, updates, segment=None, gain=surrogate):
@@ -109,7 +108,7 @@ def moments(objective, samples, updates, segment=None, gain=surrogate):
     with jax.enable_x64(True):
         problem, histories = bandit(objective, samples, updates, segment, gain)
         theta = Reinforce().init(None)
-        compute = quick(lambda theta: expectation(problem, theta, backprop(theta), histories))
+        compute = jax.jit(lambda theta: expectation(problem, theta, backprop(theta), histories))
         return jax.tree.map(np.asarray, compute(theta))
 
 
@@ -216,7 +215,7 @@ def finite_difference(base, rule, direction, **sizes):
     """Of the expected return, along `direction`."""
     problem, histories = real(base, rule, **sizes)
 
-    @quick
+    @jax.jit
     def moved(distance):
         theta = jax.tree.map(lambda x, d: x + distance * d, grown(rule), direction)
         return expected_loss(problem, theta, histories, "validation" in sizes)
@@ -226,7 +225,7 @@ def finite_difference(base, rule, direction, **sizes):
 
 def mean_gradient(objective, rule, **sizes):
     problem, histories = real(objective, rule, **sizes)
-    compute = quick(lambda theta: expectation(problem, theta, backprop(theta), histories, "validation" in sizes)[0])
+    compute = jax.jit(lambda theta: expectation(problem, theta, backprop(theta), histories, "validation" in sizes)[0])
     return compute(grown(rule))
 
 
@@ -272,7 +271,7 @@ def test_agents_that_sample_agree():
         theta = Reinforce().init(None)
         lifetime = Lifetime(Bandit(PAY), Reinforce(), Written(Logits(START), samples=True), 1, 2, 2)
 
-        @quick
+        @jax.jit
         def sampled(key):
             problem = MetaProblem(lifetime, corrected(PUBLISHED[2, 2][0][0]), 2)
             return jax.vmap(lambda key: backprop(theta, key)(problem)["eta"])(jax.random.split(key, 20_000))

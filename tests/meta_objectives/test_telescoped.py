@@ -11,7 +11,7 @@ from learned_rl.lifetime import Lifetime
 from learned_rl.types import Heads
 from meta_objectives.problem import MetaObjective, MetaProblem
 from meta_objectives.telescoped import Telescoped
-from tests.enumeration import Logits, quick, unrolled
+from tests.enumeration import Logits, unrolled
 from tests.probes import Arms
 from truncation import NoiseReuseES, PersistentES, TruncatedBackprop
 from truncation.problem import Segment
@@ -79,7 +79,7 @@ def test_the_mean_over_a_lifetime_is_the_terminal_loss():
     assert isinstance(TOLD.objective, MetaObjective)
     with jax.enable_x64(True):
         theta = Spiral().init(None)
-        told, plain = quick(lambda theta: (unrolled(TOLD, theta), unrolled(PLAIN, theta)))(theta)
+        told, plain = jax.jit(lambda theta: (unrolled(TOLD, theta), unrolled(PLAIN, theta)))(theta)
         np.testing.assert_allclose(told, 3 * np.diff(plain, prepend=0.0), atol=1e-14)
         assert jnp.mean(told) == pytest.approx(float(terminal(theta)), abs=1e-14)
 
@@ -87,7 +87,7 @@ def test_the_mean_over_a_lifetime_is_the_terminal_loss():
 def test_over_whole_lifetimes_the_gradient_is_the_terminal_one():
     with jax.enable_x64(True):
         theta = Spiral().init(None)
-        found = quick(lambda theta: estimate(TruncatedBackprop(3, 3, 1), theta))(theta)
+        found = jax.jit(lambda theta: estimate(TruncatedBackprop(3, 3, 1), theta))(theta)
         exact = jax.grad(terminal)(theta)
     assert np.all(np.abs(exact) > 1e-3)
     np.testing.assert_allclose(found, exact, atol=1e-12)
@@ -98,7 +98,7 @@ def test_a_window_is_judged_by_what_it_gains():
     with jax.enable_x64(True):
         theta = Spiral().init(None)
         # Lock-step windows of one segment: births in every third.
-        found = quick(lambda theta: estimate(TruncatedBackprop(3, 1, 1, stagger=False), theta, estimates=3))(theta)
+        found = jax.jit(lambda theta: estimate(TruncatedBackprop(3, 1, 1, stagger=False), theta, estimates=3))(theta)
 
         def gained(theta, segment):
             head = position(theta if segment == 0 else jax.lax.stop_gradient(theta), K * segment)
@@ -116,7 +116,7 @@ def test_a_window_is_judged_by_what_it_gains():
 def test_evolution_strategies_on_short_windows_find_the_terminal_gradient(kind):
     theta, pairs = Spiral().init(None), 2000
 
-    @quick
+    @jax.jit
     def replicates(key):
         estimator = kind(3, 1, 2 * pairs, 0.01, stagger=False)
         return jax.vmap(lambda key: estimate(estimator, theta, estimates=3, key=key))(jax.random.split(key, 8))
@@ -129,8 +129,8 @@ def test_evolution_strategies_on_short_windows_find_the_terminal_gradient(kind):
 
 
 def test_the_state_of_the_base_goes_on():
-    theta, advance = Spiral().init(None), quick(TOLD.advance)
-    life = quick(TOLD.start)(theta, KEY)
+    theta, advance = Spiral().init(None), jax.jit(TOLD.advance)
+    life = jax.jit(TOLD.start)(theta, KEY)
     for asked in range(3):
         life, segment = advance(theta, life, KEY)
         assert segment.metrics["asked"] == asked
