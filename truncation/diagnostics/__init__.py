@@ -9,7 +9,7 @@ from truncation.diagnostics.samples import Sampled, keys_of, repeated, sampled
 from truncation.diagnostics.settings import changed, found
 from truncation.diagnostics.stability import Stability, stability
 from truncation.diagnostics.statistics import Measured, mean_of, product, squared_norm
-from truncation.diagnostics.truth import Backprop, FiniteDifferences, Lifetimes, Smoothed, Truth
+from truncation.diagnostics.truth import Backprop, Exact, FiniteDifferences, Lifetimes, Smoothed, Truth
 
 __all__ = [
     "Agreement",
@@ -18,6 +18,7 @@ __all__ = [
     "Backprop",
     "Bias",
     "Case",
+    "Exact",
     "FiniteDifferences",
     "Lifetimes",
     "Measured",

@@ -58,8 +58,7 @@ def lag_spectrum(
     block = np.searchsorted(heads, np.arange(horizon), side="right") - 1
     member = jnp.asarray(block[None] == np.arange(len(heads))[:, None])
 
-    def one(theta: Theta, key: PRNGKeyArray, index: Array) -> tuple[tuple, Any]:
-        transfers = shifted(horizon, horizon)
+    def one(theta: Theta, key: PRNGKeyArray, transfers: Array, index: Array) -> tuple[tuple, Any]:
         unrolled = by_lag(problem, Schedule(horizon, horizon, remat=True), theta, None, life_key(key, index), transfers)
         finite = all_finite((unrolled.loss, unrolled.rows))
         rows = jax.tree.map(
@@ -67,11 +66,13 @@ def lag_spectrum(
         )
         return (), (rows, products(rows), finite.astype(unrolled.loss.dtype))
 
-    def moments(theta: Theta, key: PRNGKeyArray) -> tuple[Moments, Array]:
-        _, (total, gram, count) = over_lives(one, (theta, key), jnp.arange(lives, dtype=jnp.int32), microbatch=microbatch)
+    def moments(theta: Theta, key: PRNGKeyArray, transfers: Array) -> tuple[Moments, Array]:
+        indices = jnp.arange(lives, dtype=jnp.int32)
+        _, (total, gram, count) = over_lives(one, (theta, key, transfers), indices, microbatch=microbatch)
         return Moments.of(total, gram, count), count
 
-    found, count = jax.jit(moments)(theta, key)
+    # An argument: as a constant, horizon³ numbers would be part of the program.
+    found, count = jax.jit(moments)(theta, key, jnp.asarray(shifted(horizon, horizon)))
     signal, noise = (np.asarray(x, np.float64) for x in found)
     return Spectrum(heads, signal, noise * float(count))
 

@@ -13,7 +13,7 @@ class Trial:
 
     Attributes:
       name: of the setting, whatever the caller tells settings apart by.
-      bias: ‖E ĝ - ∇L‖², nought if it cannot be told from nought.
+      bias: ‖E ĝ - ∇L‖²; the caller decides what to do with one that cannot be told from nought.
       variance: of the estimate of one life.
       cost: inner steps of one life in one estimate.
       unit: lives that cannot be torn apart (2 for pairs).
@@ -47,5 +47,7 @@ def best(trials: Sequence[Trial], budget: float) -> Trial:
     """
     affordable = [trial for trial in trials if trial.cost * trial.unit <= budget and np.isfinite(trial.error(1))]
     if not affordable:
-        raise ValueError(f"none of {len(trials)} settings has a finite error within {budget:g} inner steps per estimate")
+        raise ValueError(
+            f"none of {len(trials)} settings has a finite error within {budget:g} inner steps per estimate"
+        )
     return min(affordable, key=lambda trial: float(trial.error(trial.lives(budget))))

@@ -4,6 +4,7 @@ Every truth is a function `(problem, theta, key) -> gradient`, a sample whose ex
 as an estimate it lives the same lives, so that in the difference of the two task and inner noise cancel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,6 +92,16 @@ class Backprop:
 
 
 @dataclass(frozen=True)
+class Exact:
+    """The derivative of an expected loss in closed form, `theta -> loss`: nothing random is left in it."""
+
+    expected: Callable[[Theta], Float[Array, ""]]
+
+    def __call__(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Theta:
+        return jax.grad(self.expected)(theta)
+
+
+@dataclass(frozen=True)
 class FiniteDifferences:
     """(L(θ + h e_i) - L(θ - h e_i)) / 2h on the same random numbers, for a handful of smooth meta-parameters.
 
@@ -129,4 +140,6 @@ class Smoothed:
     microbatch: int = 0
 
     def __call__(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Theta:
-        return FullES(self.horizon, self.lives, self.std, self.microbatch).estimate(problem, theta, None, key)[0].gradient
+        return (
+            FullES(self.horizon, self.lives, self.std, self.microbatch).estimate(problem, theta, None, key)[0].gradient
+        )
