@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,32 +13,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from runs import bias_table, catalogue
+from runs import bias_table
 from runs.bias_subject import Subject, subject
 from runs.devices import prepare
 from runs.durable import replace_file
-from runs.errors import ConfigurationError, DiskError, NumericalStop, UsageError
+from runs.errors import ConfigurationError, DiskError, NumericalStop
 from runs.menu import ESTIMATORS, Sizes
 from truncation.diagnostics import (
     Agreement,
     Answers,
     Attribution,
     Bias,
-    Case,
     Measured,
     Spectrum,
     Stability,
     Trial,
     agreement,
+    answers,
     attribution,
     best,
     bias,
     keys_of,
     lag_spectrum,
-    repeated,
     sampled,
     squared_norm,
     stability,
+    truths,
 )
 from truncation.problem import GradientEstimator
 
@@ -131,10 +131,11 @@ def _measured(asked: Subject, known: argparse.Namespace) -> Outcome:
     say("the truth")
     shared = _shared_truth(asked, key, known.repeats)
     square = _square(asked, settings[0][1], key, known.repeats, shared)
-    rows = []
+    rows, said = [], {}
     for setting, estimator in settings:
         say(str(setting))
-        rows.append(_row(asked, setting, estimator, _answers(asked, estimator, key, known.repeats, shared), square))
+        said[setting] = _answers(asked, estimator, key, known.repeats, shared)
+        rows.append(_row(asked, setting, estimator, said[setting], square))
     outcome = Outcome(asked, known.lives * asked.horizon * asked.steps, square, rows)
     _check_sound(outcome)
     made = dict(settings)
@@ -142,7 +143,7 @@ def _measured(asked: Subject, known: argparse.Namespace) -> Outcome:
         row = outcome.best_of([row for row in rows if row.setting.estimator == name and np.isfinite(row.trial.bias)])
         say(f"parts of {row.setting}")
         estimator = made[row.setting]
-        outcome.parts[name] = (row, *_parts(asked, estimator, key, known.repeats, shared, square.point))
+        outcome.parts[name] = (row, *_parts(asked, estimator, key, said[row.setting], square.point))
     say("lags and stability")
     return _with_dynamics(outcome, key, known)
 
@@ -174,31 +175,25 @@ def _sizes(asked: Subject, setting: Setting) -> Sizes:
 
 def _shared_truth(asked: Subject, key: Any, repeats: int) -> Any:
     """Samples of the truth that serve every estimator; None where each has one of its own, on its own keys."""
-    if asked.truth is None:
-        return None
-    truth, problem, theta = asked.truth, asked.problem, asked.theta
-    return repeated(lambda key: ravel_pytree(truth(problem, theta, key))[0], keys_of(key, repeats), asked.batch)
+    return None if asked.truth is None else truths(asked.truth, asked.problem, asked.theta, keys_of(key, repeats))
 
 
 def _answers(asked: Subject, estimator: GradientEstimator, key: Any, repeats: int, shared: Any) -> Answers:
-    case, keys = asked.case(estimator), keys_of(key, repeats)
-    said = sampled(estimator, case.problem, case.theta, keys, asked.batch)
+    case = asked.case(estimator)
     if shared is None:
-        truths = repeated(lambda key: ravel_pytree(case.truth(case.problem, case.theta, key))[0], keys, asked.batch)
-    else:
-        truths = shared
-    return Answers(said, truths)
+        return answers(estimator, case, key, repeats, asked.batch)
+    return Answers(sampled(estimator, case.problem, case.theta, keys_of(key, repeats), asked.batch), shared)
 
 
 def _square(asked: Subject, estimator: GradientEstimator, key: Any, repeats: int, shared: Any) -> Measured:
-    truths = shared if shared is not None else _answers(asked, estimator, key, repeats, shared).truths
-    square = squared_norm(truths)
+    known = shared if shared is not None else _answers(asked, estimator, key, repeats, shared).truths
+    square = squared_norm(known)
     if not np.isfinite(square.point):
         raise NumericalStop(f"{asked.name}: the gradient is not finite: whole lifetimes break down at this theta")
     if square.point > 0:
         return square
     # Noise hides it. The plug-in is too long, but a unit.
-    return square._replace(point=float(np.sum(truths.mean(axis=0) ** 2)) or 1.0)
+    return square._replace(point=float(np.sum(known.mean(axis=0) ** 2)) or 1.0)
 
 
 def _row(asked: Subject, setting: Setting, estimator: GradientEstimator, said: Answers, square: Measured) -> Row:
@@ -215,24 +210,26 @@ def _row(asked: Subject, setting: Setting, estimator: GradientEstimator, said: A
 
 
 def _parts(
-    asked: Subject, estimator: GradientEstimator, key: Any, repeats: int, shared: Any, square: float
+    asked: Subject, estimator: GradientEstimator, key: Any, said: Answers, square: float
 ) -> tuple[Bias, Attribution | None]:
-    said = _answers(asked, estimator, key, repeats, shared)
-    gradient = said.truths.mean(axis=0)
-    velocity = ravel_pytree(asked.theta)[1](jnp.asarray(asked.velocity(gradient), ravel_pytree(asked.theta)[0].dtype))
+    flat, unravel = ravel_pytree(asked.theta)
+    velocity = unravel(jnp.asarray(asked.velocity(said.truths.mean(axis=0)), flat.dtype))
+    repeats = len(said.truths)
     parts = bias(estimator, asked.case(estimator), key, said, velocity, asked.batch)
-    split = attribution(
-        estimator, asked.problem, asked.theta, jax.random.fold_in(key, repeats), repeats, 2, 4, asked.batch
+    again = jax.random.fold_in(key, repeats)
+    split = attribution(estimator, asked.problem, asked.theta, again, repeats, 2, 4, asked.batch)
+    in_units = [part and part.over(square) for part in parts[1:]]
+    return (
+        Bias(parts.total.over(square), *in_units),
+        split and Attribution(*(part.over(square) for part in split)),
     )
-    in_units = Bias(*(part and part.over(square) for part in parts))
-    return in_units, split and Attribution(*(part.over(square) for part in split))
 
 
 def _with_dynamics(outcome: Outcome, key: Any, known: argparse.Namespace) -> Outcome:
     asked = outcome.subject
     if not asked.differentiable:
         return outcome
-    lives = max(4, min(known.lives * 4, 64)) if asked.exact else 4
+    lives = 256 if asked.exact else 4
     microbatch = 0 if asked.exact else 1
     spectrum = lag_spectrum(asked.problem, asked.theta, asked.horizon, lives, key, microbatch)
     grown = stability(asked.problem, asked.theta, asked.horizon, lives, key, 4)

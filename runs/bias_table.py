@@ -50,8 +50,8 @@ def _settings(outcome: Outcome) -> str:
         )
     most = outcome.rows[0].setting.lives
     note = (
-        f"\nVariance: of one life, ages spread evenly. Cosine, signs and efficiency (progress of a step relative to the "
-        f"exact gradient's): of one estimate from {most} lives. Lives and RMS error: at equal cost, "
+        f"\nVariance: of one life, ages spread evenly. Cosine, signs and efficiency (progress of a step relative to "
+        f"the exact gradient's): of one estimate from {most} lives. Lives and RMS error: at equal cost, "
         f"{outcome.budget:,.0f} inner steps per estimate (a derivative counts as two more).\n"
     )
     return _aligned(rows) + note
@@ -66,8 +66,8 @@ def _parts(outcome: Outcome) -> str:
         variances = [_with_error(getattr(split, name)) if split else NOT for name in sources]
         rows.append([str(row.setting), *biases, *variances])
     note = (
-        "\nBias² by cause (differences of neighbours in a chain; the vectors add up, the squares need not) and variance "
-        f"of one lifetime of one life or pair by source. {NOT}: does not apply.\n"
+        "\nBias² by cause (differences of neighbours in a chain; the vectors add up, the squares need not) and "
+        f"variance of one lifetime of one life or pair by source. {NOT}: does not apply.\n"
     )
     return _aligned(rows) + note
 
@@ -83,10 +83,14 @@ def _dynamics(outcome: Outcome) -> list[str]:
         )
     if outcome.stability is not None:
         exponent, square = outcome.stability.lyapunov, outcome.stability.second_moment
-        verdict = "the variance of unrolled gradients explodes" if square.low > 1 else "unrolled gradients stay tame"
+        verdict = "whether the variance of unrolled gradients explodes cannot be told"
+        if square.low > 1:
+            verdict = "the variance of unrolled gradients explodes"
+        elif square.high < 1:
+            verdict = "unrolled gradients stay tame"
         lines.append(
-            f"per segment, differences between lives grow by e^{exponent.point:.3g} typically (Lyapunov exponent), their "
-            f"squares by {square.point:.4g} [{square.low:.4g}, {square.high:.4g}] on average: {verdict}"
+            f"per segment, differences between lives grow by e^{exponent.point:.3g} typically (Lyapunov exponent), "
+            f"their squares by {square.point:.4g} [{square.low:.4g}, {square.high:.4g}] on average: {verdict}"
         )
     return lines
 
@@ -100,7 +104,9 @@ def _advice(outcome: Outcome) -> list[str]:
         f"recommended at this cost: **{row.setting.estimator}, window {row.setting.window}{std}, lives {lives}**: "
         f"RMS error {error:.3g} of ‖∇L‖"
     ]
-    if row.bias.low > 0:
+    if row.trial.bias > 0 and row.trial.enough < 1:
+        lines.append("its error is all bias: more lives buy nothing")
+    elif row.trial.bias > 0:
         lines.append(f"from {row.trial.enough:.3g} lives on its bias is larger than its noise: more lives buy little")
     else:
         lines.append(f"no bias was found in it: bias² is below {_short(row.bias.high)}")

@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     bias = _add(commands, "bias", "measure bias and variance of gradient estimators against the truth")
     bias.epilog = (
         "Everything is in units of the squared gradient. Settings are compared at equal cost: what LIVES lives of one "
-        "horizon cost. The plot shows the root mean squared error of an estimate over its cost in inner steps, and what "
-        "it consists of."
+        "horizon cost. The plot shows the root mean squared error of an estimate over its cost in inner steps, "
+        "and what it consists of."
     )
     bias.add_argument(
         "--problem",

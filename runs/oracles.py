@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-import numpy as np
 
 from truncation.problem import InnerProblem, Theta
 from truncation.problems import (
@@ -60,7 +59,7 @@ def kesten() -> Oracle:
 
 def lorenz() -> Oracle:
     """Chaos: 2000 steps of Lorenz's system, where backprop is a thousand times too long (Li et al. 2023)."""
-    theta = jnp.array(np.float64([3.116, 3.7]))
+    theta = jnp.array([3.116, 3.7])
     return Oracle(Lorenz(), theta, horizon=20, window=1, std=0.04, rate=1e-5, steps=100, chaotic=True)
 
 

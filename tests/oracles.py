@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from truncation import Segment
-from truncation.problems import Influence, LinearQuadratic, Lorenz, ToySchedule
+from truncation.problems import Influence as Influence  # those that users can name live in the package
+from truncation.problems import LinearQuadratic as LinearQuadratic
+from truncation.problems import Lorenz as Lorenz
+from truncation.problems import ToySchedule as ToySchedule
 
 
 @dataclass(frozen=True)

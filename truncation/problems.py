@@ -140,8 +140,10 @@ class Lorenz:
         return point, point
 
     def advance(self, theta: Array, life: Any, key: PRNGKeyArray) -> tuple[Any, Segment]:
+        a, r = jnp.exp(theta)
+
         def step(life, _):
-            point, target = self.step(life[0], *jnp.exp(theta), 8 / 3), self.step(life[1], 10.0, 28.0, 8 / 3)
+            point, target = self.step(life[0], a, r, 8 / 3), self.step(life[1], 10.0, 28.0, 8 / 3)
             return (point, target), (point[2] - target[2]) ** 2
 
         life, losses = jax.lax.scan(step, life, length=self.steps)

@@ -2,7 +2,7 @@
 
 from truncation.diagnostics.agreement import Agreement, agreement
 from truncation.diagnostics.attribution import Attribution, attribution
-from truncation.diagnostics.bias import Answers, Bias, Case, answers, bias
+from truncation.diagnostics.bias import Answers, Bias, Case, answers, bias, truths
 from truncation.diagnostics.lag_spectrum import Spectrum, lag_spectrum
 from truncation.diagnostics.recommendation import Trial, best
 from truncation.diagnostics.samples import Sampled, keys_of, repeated, sampled
@@ -43,4 +43,5 @@ __all__ = [
     "sampled",
     "squared_norm",
     "stability",
+    "truths",
 ]

@@ -78,12 +78,17 @@ class Answers(NamedTuple):
         return product(self.truths, self.truths)
 
 
+def truths(truth: Truth, problem: InnerProblem, theta: Theta, keys: PRNGKeyArray, batch: int = 0) -> Samples:
+    """A sample of the truth for every key."""
+    return repeated(lambda key: ravel_pytree(truth(problem, theta, key))[0], keys, batch)
+
+
 def answers(estimator: GradientEstimator, case: Case, key: PRNGKeyArray, repeats: int, batch: int = 0) -> Answers:
     """Samples of what the estimator says, and of the gradient that is really meant."""
     keys = keys_of(key, repeats)
     problem, truth = case.ideal or (case.problem, case.truth)
     return Answers(
-        sampled(estimator, case.problem, case.theta, keys, batch), _truths(truth, problem, case.theta, keys, batch)
+        sampled(estimator, case.problem, case.theta, keys, batch), truths(truth, problem, case.theta, keys, batch)
     )
 
 
@@ -120,12 +125,12 @@ def bias(
     pathwise = case.pathwise if std is None and case.pathwise is not None else case.truth
     paths = gradients = said.truths
     if case.ideal is not None:
-        paths = gradients = _truths(case.truth, case.problem, case.theta, keys, batch)
+        paths = gradients = truths(case.truth, case.problem, case.theta, keys, batch)
     if pathwise is not case.truth:
-        paths = _truths(pathwise, case.problem, case.theta, keys, batch)
+        paths = truths(pathwise, case.problem, case.theta, keys, batch)
     plain = said.estimates.means
     smooths = std is not None and not case.smoothed
-    if smooths:
+    if std is not None and smooths:
         plain = sampled(changed(estimator, std=std / SMALLER), case.problem, case.theta, keys, batch).means
     moves = velocity is not None and window is not None and window < found(estimator, "horizon")
     return Bias(
@@ -136,10 +141,6 @@ def bias(
         bootstrap=squared_norm(gradients - said.truths) if case.ideal is not None else None,
         hysteresis=squared_norm(_hysteresis(estimator, case, keys, velocity, batch)) if moves else None,
     )
-
-
-def _truths(truth: Truth, problem: InnerProblem, theta: Theta, keys: PRNGKeyArray, batch: int) -> Samples:
-    return repeated(lambda key: ravel_pytree(truth(problem, theta, key))[0], keys, batch)
 
 
 def _hysteresis(estimator: GradientEstimator, case: Case, keys: PRNGKeyArray, velocity: Theta, batch: int) -> Samples:

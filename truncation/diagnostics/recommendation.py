@@ -29,13 +29,13 @@ class Trial:
         """As many as the budget pays for in one estimate, at least a unit."""
         return max(int(budget / self.cost) // self.unit, 1) * self.unit
 
-    def error(self, lives: Float[np.ndarray, " n"] | int) -> Float[np.ndarray, " n"]:
+    def error(self, lives: Float[np.ndarray, " n"] | float) -> Float[np.ndarray, " n"]:
         """Mean squared error of an estimate from so many lives at evenly spread ages: bias² + variance / lives."""
         return np.maximum(self.bias, 0) + self.variance / np.asarray(lives)
 
     @property
     def enough(self) -> float:
-        """Lives at which noise is as large as bias: more than a few times as many buy nothing. Infinite without bias."""
+        """Lives at which noise is as large as bias: a few times as many buy nothing. Infinite without bias."""
         return self.variance / self.bias if self.bias > 0 else float("inf")
 
 

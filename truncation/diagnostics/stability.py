@@ -5,9 +5,9 @@ With J_t the derivative of segment t by the state it began from, and v a random 
     λ = lim 1/t E log ‖J_t … J_1 v‖,        r₂ = lim (E ‖J_t … J_1 v‖²)^(1/t)
 
 λ > 0 is chaos: every unrolled gradient explodes (Metz et al. 2021). But the variance of unrolled gradients already
-explodes where r₂ > 1, which can be while λ < 0: rare lives that grow decide the second moment. So E ‖·‖² from lives
-as they come would miss it. They are resampled after every segment, in proportion to ‖J v‖² (cloning: Grassberger 1997,
-"go with the winners"; Giardinà, Kurchan & Peliti 2006); the product of the mean growths is unbiased for E ‖J_t … J_1 v‖².
+explodes where r₂ > 1, which can be while λ < 0: rare lives that grow decide the second moment, and lives as they come
+would miss it. So they are resampled after every segment, in proportion to ‖J v‖² (cloning: Grassberger 1997, "go with
+the winners"; Giardinà, Kurchan & Peliti 2006); the product of the mean growths is unbiased for E ‖J_t … J_1 v‖².
 """
 
 from collections.abc import Callable
