@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,7 +151,7 @@ def _measured(asked: Subject, known: argparse.Namespace) -> Outcome:
 def _settings(asked: Subject, known: argparse.Namespace) -> list[tuple[Setting, GradientEstimator]]:
     """Every estimator with every window and std that it has, in order; mistakes are reported before anything runs."""
     names = known.estimator or list(asked.usual)
-    found: dict[Setting, GradientEstimator] = {}
+    made: dict[Setting, GradientEstimator] = {}
     for name in names:
         entry = ESTIMATORS[name]
         usual = {1, asked.window} | (set() if entry.perturbs and "FullES" in names else {asked.horizon})
@@ -160,12 +160,12 @@ def _settings(asked: Subject, known: argparse.Namespace) -> list[tuple[Setting, 
             for std in (known.std or [asked.std]) if entry.perturbs else [None]:
                 setting = Setting(name, window, std, known.lives)
                 try:
-                    found[setting] = asked.estimator(setting.estimator, _sizes(asked, setting))
+                    made[setting] = asked.estimator(setting.estimator, _sizes(asked, setting))
                 except ValueError as mistake:
                     raise ConfigurationError(
                         f"--problem {asked.name}, {setting}, lives={known.lives}: {mistake}"
                     ) from mistake
-    return list(found.items())
+    return list(made.items())
 
 
 def _sizes(asked: Subject, setting: Setting) -> Sizes:
@@ -233,7 +233,7 @@ def _with_dynamics(outcome: Outcome, key: Any, known: argparse.Namespace) -> Out
     microbatch = 0 if asked.exact else 1
     spectrum = lag_spectrum(asked.problem, asked.theta, asked.horizon, lives, key, microbatch)
     grown = stability(asked.problem, asked.theta, asked.horizon, lives, key, 4)
-    return Outcome(asked, outcome.budget, outcome.square, outcome.rows, outcome.parts, spectrum, grown)
+    return replace(outcome, spectrum=spectrum, stability=grown)
 
 
 def _check_sound(outcome: Outcome) -> None:

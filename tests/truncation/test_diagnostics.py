@@ -99,52 +99,50 @@ def test_truncated_es_has_the_bias_of_truncated_backprop_and_persistent_es_none(
 def test_variances_are_those_of_the_closed_form(window):
     """Of one pair, at one age; and what lock-step adds."""
     estimator = NoiseReuseES(20, window, 2, 0.1)
-    said = sampled(estimator, LinearQuadratic(), jnp.array(LQ_THETA), keys_of(KEY, 4000))
+    said = sampled(estimator, LinearQuadratic(), jnp.array(LQ_THETA), keys_of(KEY, 30_000))
     _, within, between = lq_variances(window, 20)
     np.testing.assert_allclose(said.variance / 2 / SQUARE, within, rtol=0.05)
     np.testing.assert_allclose(said.between / SQUARE, between, rtol=0.08, atol=1e-12)
 
 
 def test_variance_between_ages_is_not_inflated_by_noise():
-    found = [
-        sampled(PersistentES(20, 5, 2, 0.1), LinearQuadratic(), jnp.array(LQ_THETA), keys_of(jax.random.key(s), 8))
-        for s in range(1)
-    ]
-    many = sampled(PersistentES(20, 5, 2, 0.1), LinearQuadratic(), jnp.array(LQ_THETA), keys_of(KEY, 4000))
+    estimator = PersistentES(20, 5, 2, 0.1)
+    many = sampled(estimator, LinearQuadratic(), jnp.array(LQ_THETA), keys_of(KEY, 4000))
     groups = [many._replace(gradients=many.gradients[i : i + 8]).between for i in range(0, 4000, 8)]
     between = lq_variances(5, 5)[2] * SQUARE
     assert abs(np.mean(groups) - between) <= 4 * np.std(groups) / np.sqrt(len(groups))
-    assert len(found) == 1
+    assert (
+        np.mean([np.var(many.gradients[i : i + 8].mean(axis=0), axis=0).sum() for i in range(0, 4000, 8)]) > 2 * between
+    )
 
 
 def test_smoothing_is_what_the_third_derivative_makes_of_it():
-    """E L_t = (tθ)³ + 3 t² θ σ² · (noise blocks): one noise for life gives (t(θ+ε))³, hence 3 t³ σ² on average."""
+    """One noise for life: E (t (θ + ε))³ = (tθ)³ + 3 t³ θ σ²; the gradient is off by 3 t³ σ²."""
     horizon, std, theta = 4, 0.3, jnp.array(0.5)
     estimator = FullES(horizon, 32, std)
     case = Case(Cubic(), theta, Backprop(Lifetimes.of(estimator)))
     parts = bias(estimator, case, KEY, answers(estimator, case, KEY, 200))
     smoothing = np.mean([3 * t**3 * std**2 for t in range(1, horizon + 1)])
-    assert covers(parts.smoothing, (0.99 * smoothing) ** 2)
+    assert covers(parts.smoothing, (0.99 * smoothing) ** 2)  # less what is left at σ / 10
     assert covers(parts.total, smoothing**2)
-    assert parts.smoothing.low > 0.8 * smoothing**2
+    assert parts.smoothing.low > 0.6 * smoothing**2
     assert parts.truncation is None
 
 
 def test_sampling_bias_of_policy_gradients_is_the_enumerated_one():
-    problem, theta = Bandit(3, 2), jnp.log(2.0)
-    np.testing.assert_allclose(jax.grad(problem.expected)(theta), -0.1664306256, atol=1e-9)
-    np.testing.assert_allclose(problem.expected(theta), -0.7126654763, atol=1e-9)
-    estimator = TruncatedBackprop(3, 3, 500)
+    problem, theta = Bandit(2, 2), jnp.log(2.0)
+    expected = jax.jit(jax.value_and_grad(problem.expected))(theta)
+    np.testing.assert_allclose(expected, [-0.6394600251, -0.1876142933], atol=1e-9)
+    estimator = TruncatedBackprop(2, 2, 500)
     case = Case(problem, theta, Exact(problem.expected), pathwise=Backprop(Lifetimes.of(estimator)))
     parts = bias(estimator, case, KEY, answers(estimator, case, KEY, 32))
-    assert covers(parts.sampling, 0.0242**2)
-    assert covers(parts.total, 0.0242**2)
+    assert covers(parts.sampling, 0.0180**2)
+    assert covers(parts.total, 0.0180**2)
     assert abs(parts.truncation.point) < 1e-25  # the same lives: not a bit of noise
-    strategy = FullES(3, 2000, 0.1)
-    said = answers(strategy, case, KEY, 32)
-    parts = bias(strategy, case, KEY, said)
+    strategy = FullES(2, 500, 0.1)
+    parts = bias(strategy, case, KEY, answers(strategy, case, KEY, 32))
     assert parts.sampling is None
-    assert covers(parts.total, 0.0, slack=1e-5)
+    assert covers(parts.total, 0.0)
 
 
 @dataclass(frozen=True)
@@ -300,7 +298,7 @@ class Linear:
 
 
 class Logistic:
-    """x' = 4 x (1 - x): λ = log 2. The invariant density makes E |f'|² = E 16 (1 - 2x)² = 8."""
+    """x' = 4 x (1 - x): λ = log 2."""
 
     def start(self, theta, key):
         return jnp.sin(jnp.pi / 2 * jax.random.uniform(key)) ** 2
@@ -309,17 +307,26 @@ class Logistic:
         return 4 * life * (1 - life), Segment(life, {})
 
 
+class Tent:
+    """x' = 1 - |1 - 2 x|: every difference doubles."""
+
+    def start(self, theta, key):
+        return jax.random.uniform(key)
+
+    def advance(self, theta, life, key):
+        return 1 - jnp.abs(1 - 2 * life), Segment(life, {})
+
+
 def test_growth_of_maps_with_known_exponents():
     linear = stability(Linear((0.5, 1.1)), (), 60, 4, KEY, 3)
     np.testing.assert_allclose(linear.lyapunov.point, np.log(1.1), atol=0.03)  # less the transient of 1/60
     np.testing.assert_allclose(linear.by_age[-10:], np.log(1.1), rtol=1e-6)
     np.testing.assert_allclose(linear.second_moment.point, 1.21, rtol=0.06)
+    tent = stability(Tent(), (), 20, 8, KEY, 3)
+    np.testing.assert_allclose([tent.lyapunov.point, tent.second_moment.point], [np.log(2), 4], rtol=1e-12)
     logistic = stability(Logistic(), (), 30, 500, KEY, 6)
     assert covers(logistic.lyapunov, np.log(2))
     assert logistic.lyapunov.high - logistic.lyapunov.low < 0.02
-    # |(f^t)'| = 2^t |sin(2^t φ) / sin φ|: second moments grow as 8 does in one step, but 4 t-fold: 4^t ∫ sin² / sin².
-    # E = 4^t (2^t), which is 8^t.
-    assert logistic.second_moment.point > 5
 
 
 def test_second_moments_explode_where_the_lyapunov_exponent_says_stable():

@@ -20,12 +20,12 @@ def assert_unbiased(values, truth):
 @pytest.mark.parametrize("mean", [np.zeros(3), np.array([0.3, -0.2, 0.1])])
 def test_squared_norms_are_unbiased_where_the_plug_in_is_not(mean):
     rng, spread, n = np.random.default_rng(0), np.array([1.0, 2.0, 0.5]), 6
-    draws = [normal(rng, n, mean, spread) for _ in range(3000)]
-    values = [squared_norm(x, resamples=2).point for x in draws]
+    draws = [normal(rng, n, mean, spread) for _ in range(1500)]
+    values = [squared_norm(x, resamples=4).point for x in draws]
     assert_unbiased(values, mean @ mean)
     # The known variance of the U-statistic: 4/n m'Sm + 2 tr S² / (n(n-1)).
     variance = 4 / n * np.sum((mean * spread) ** 2) + 2 / (n * (n - 1)) * np.sum(spread**4)
-    np.testing.assert_allclose(np.var(values), variance, rtol=0.15)
+    np.testing.assert_allclose(np.var(values), variance, rtol=0.2)
     plug_in = [x.mean(axis=0) @ x.mean(axis=0) for x in draws]
     assert np.mean(plug_in) - mean @ mean > 0.5 * np.sum(spread**2) / n
 
@@ -73,8 +73,8 @@ def test_an_interval_is_never_empty_and_shrinks_to_a_point_without_noise():
 
 def test_means_have_students_interval():
     rng = np.random.default_rng(3)
-    hits = [found.low <= 1 <= found.high for found in (mean_of(1 + rng.normal(size=5)) for _ in range(1000))]
-    assert 0.93 <= np.mean(hits) <= 0.97
+    hits = [found.low <= 1 <= found.high for found in (mean_of(1 + rng.normal(size=5)) for _ in range(600))]
+    assert 0.92 <= np.mean(hits) <= 0.98
 
 
 def test_one_sample_is_refused():

@@ -51,15 +51,16 @@ def squared_norm(samples: Samples, level: float = 0.95, resamples: int = 4000, s
     square = float(mean @ mean)
     along, lengths = _errors(samples, resamples, seed)
 
-    def quantile(length: float, chance: float) -> float:
-        return float(np.quantile(length**2 + 2 * length * along + lengths, chance))
+    def quantile(length: float, rank: int) -> float:
+        return float(np.partition(length**2 + 2 * length * along + lengths, rank)[rank])
 
+    tail = int((1 - level) / 2 * (resamples - 1))
     most = 2 * np.sqrt(square) + 4 * np.sqrt(lengths.max(initial=0.0))
-    # A mean that is shorter than noise alone makes it says nothing against a small bias: without `usual`, the interval
-    # would be empty just then (the CLs method of particle physics; Read 2002).
-    usual = max(float(np.mean(lengths <= square)), 1 / resamples)
-    low = _root(lambda length: quantile(length, (1 + level) / 2) - square, most)
-    high = _root(lambda length: quantile(length, usual * (1 - level) / 2) - square, most)
+    low = _root(lambda length: quantile(length, resamples - 1 - tail) - square, most)
+    # A mean that is shorter than noise alone makes it says nothing against a small bias. So less than what noise alone
+    # exceeds in level of all cases is not believed: the interval would be empty just then.
+    seen = max(square, quantile(0.0, 2 * tail + 1))
+    high = _root(lambda length: quantile(length, tail) - seen, most)
     point = (n * square - np.mean(np.sum(samples**2, axis=1))) / (n - 1)
     return Measured(float(point), float(low**2), float(high**2))
 
@@ -101,7 +102,7 @@ def _root(function, most: float) -> float:
     if function(0.0) >= 0:
         return 0.0
     low, high = 0.0, most
-    for _ in range(50):
+    for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if function(middle) < 0 else (low, middle)
     return high
