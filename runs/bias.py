@@ -135,7 +135,8 @@ def _measured(asked: Subject, known: argparse.Namespace) -> Outcome:
     for setting, estimator in settings:
         say(str(setting))
         said[setting] = _answers(asked, estimator, key, known.repeats, shared)
-        rows.append(_row(asked, setting, estimator, said[setting], square))
+        with np.errstate(over="ignore", invalid="ignore"):  # exploded estimates: their squares may overflow
+            rows.append(_row(asked, setting, estimator, said[setting], square))
     outcome = Outcome(asked, known.lives * asked.horizon * asked.steps, square, rows)
     _check_sound(outcome)
     made = dict(settings)

@@ -43,10 +43,13 @@ def squared_norm(samples: Samples, level: float = 0.95, resamples: int = 4000, s
     t): e = s Σ w_i (x_i - x̄) / √(n(n-1)), w ~ N(0, 1), s² = (n-1) / χ²_{n-1}. On normal samples it covers 95 to 99 %,
     and 87 % at worst: where β is as large as the error, and one direction is far noisier than the others.
 
-    Heavy tails defeat this as they defeat every interval from a few samples.
+    Heavy tails defeat this as they defeat every interval from a few samples. Samples that are not finite say nothing:
+    nan, in [0, inf].
     """
     samples = np.asarray(samples, np.float64)
     n = _count(samples)
+    if not np.all(np.isfinite(samples)):
+        return Measured(float("nan"), 0.0, float("inf"))
     mean = samples.mean(axis=0)
     square = float(mean @ mean)
     along, lengths = _errors(samples, resamples, seed)

@@ -6,17 +6,18 @@ as an estimate it lives the same lives, so that in the difference of the two tas
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from truncation.cohort import masked
 from truncation.diagnostics.samples import period
 from truncation.diagnostics.settings import found
 from truncation.evolution import FullES
-from truncation.lives import life_key, over_lives, strong
+from truncation.lives import all_finite, life_key, over_lives, strong
 from truncation.problem import GradientEstimator, InnerProblem, Life, Theta
 from truncation.schedule import checkpointed_scan
 
@@ -78,17 +79,22 @@ class Lifetimes:
 class Backprop:
     """The exact derivative of the lifetimes: the gradient, unless what is sampled in a life depends on theta.
 
+    The mean is over lives that stay finite, as that of estimators is; nan if none does.
+
     Cost: lives * horizon segments, three times forward and once backward. Memory: about 2 sqrt(horizon) lives a life.
     """
 
     lifetimes: Lifetimes
 
     def __call__(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray) -> Theta:
-        def one(theta: Theta, key: PRNGKeyArray, unit: Array) -> tuple[tuple, Theta]:
-            return (), jax.grad(lambda theta: self.lifetimes.loss(problem, theta, key, unit))(theta)
+        def one(theta: Theta, key: PRNGKeyArray, unit: Array) -> tuple[tuple, Any]:
+            loss, gradient = jax.value_and_grad(lambda theta: self.lifetimes.loss(problem, theta, key, unit))(theta)
+            finite = jnp.isfinite(loss) & all_finite(gradient)
+            return (), (masked(finite, gradient), finite.astype(loss.dtype))
 
         units = jnp.arange(self.lifetimes.units, dtype=jnp.int32)
-        return jax.tree.map(lambda g: g / len(units), over_lives(one, (theta, key), units)[1])
+        total, count = over_lives(one, (theta, key), units)[1]
+        return jax.tree.map(lambda g: (g / count).astype(g.dtype), total)
 
 
 @dataclass(frozen=True)
