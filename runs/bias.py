@@ -40,6 +40,7 @@ from truncation.diagnostics import (
     stability,
     truths,
 )
+from truncation.diagnostics.statistics import Samples
 from truncation.problem import GradientEstimator
 
 
@@ -130,13 +131,15 @@ def _measured(asked: Subject, known: argparse.Namespace) -> Outcome:
     key = jax.random.key(known.seed)
     say("the truth")
     shared = _shared_truth(asked, key, known.repeats)
-    square = _square(asked, settings[0][1], key, known.repeats, shared)
     rows, said = [], {}
+    square = None if shared is None else _square(asked, shared)
     for setting, estimator in settings:
         say(str(setting))
         said[setting] = _answers(asked, estimator, key, known.repeats, shared)
+        square = square or _square(asked, said[setting].truths)
         with np.errstate(over="ignore", invalid="ignore"):  # exploded estimates: their squares may overflow
             rows.append(_row(asked, setting, estimator, said[setting], square))
+    assert square is not None  # there is at least one setting
     outcome = Outcome(asked, known.lives * asked.horizon * asked.steps, square, rows)
     _check_sound(outcome)
     made = dict(settings)
@@ -186,8 +189,7 @@ def _answers(asked: Subject, estimator: GradientEstimator, key: Any, repeats: in
     return Answers(sampled(estimator, case.problem, case.theta, keys_of(key, repeats), asked.batch), shared)
 
 
-def _square(asked: Subject, estimator: GradientEstimator, key: Any, repeats: int, shared: Any) -> Measured:
-    known = shared if shared is not None else _answers(asked, estimator, key, repeats, shared).truths
+def _square(asked: Subject, known: Samples) -> Measured:
     square = squared_norm(known)
     if not np.isfinite(square.point):
         raise NumericalStop(f"{asked.name}: the gradient is not finite: whole lifetimes break down at this theta")
@@ -228,7 +230,7 @@ def _parts(
 
 def _with_dynamics(outcome: Outcome, key: Any, known: argparse.Namespace) -> Outcome:
     asked = outcome.subject
-    if not asked.differentiable:
+    if not asked.differentiable or not (asked.exact or known.lags):
         return outcome
     lives = 256 if asked.exact else 4
     microbatch = 0 if asked.exact else 1

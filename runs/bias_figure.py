@@ -25,7 +25,8 @@ def work_error(outcome: Outcome, path: Path) -> None:
     figure = Figure(figsize=(13, tall), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    _curves(left, outcome, rows)
+    ceiling = _ceiling(outcome, rows)
+    _curves(left, outcome, rows, ceiling)
     _shares(right, outcome)
     figure.legend(
         *left.get_legend_handles_labels(), loc="outside left center", fontsize=8.5, frameon=False, title="setting"
@@ -33,7 +34,7 @@ def work_error(outcome: Outcome, path: Path) -> None:
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def _curves(axis: Any, outcome: Outcome, rows: list[Row]) -> None:
+def _curves(axis: Any, outcome: Outcome, rows: list[Row], ceiling: float) -> None:
     names = list(dict.fromkeys(row.setting.estimator for row in rows))
     for row in rows:
         siblings = [other for other in rows if other.setting.estimator == row.setting.estimator]
@@ -42,7 +43,9 @@ def _curves(axis: Any, outcome: Outcome, rows: list[Row]) -> None:
         lives = np.geomspace(trial.unit, most, 80)
         style = STYLES[siblings.index(row) % len(STYLES)]
         colour = COLOURS[names.index(row.setting.estimator) % len(COLOURS)]
-        axis.plot(lives * trial.cost, np.sqrt(trial.error(lives)), style, color=colour, lw=1.6, label=str(row.setting))
+        errors = np.sqrt(trial.error(lives))
+        label = str(row.setting) + (" (above)" if errors.min() > ceiling else " (none)" if errors.max() < 1e-9 else "")
+        axis.plot(lives * trial.cost, errors, style, color=colour, lw=1.6, label=label)
     row = outcome.recommended
     lives = row.trial.lives(outcome.budget)
     axis.plot(
@@ -72,10 +75,14 @@ def _curves(axis: Any, outcome: Outcome, rows: list[Row]) -> None:
         ylabel="RMS error of an estimate / ‖∇L‖",
         title=f"{outcome.subject.name}: work and error",
     )
-    ceiling = max(np.sqrt(trial_error) for trial_error in [1.0, *(float(r.trial.error(r.trial.unit)) for r in rows)])
     errors = [float(np.sqrt(r.trial.error(100 * outcome.budget / r.trial.cost))) for r in rows]
-    floor = max(min([error for error in errors if error > 0], default=1e-3), 1e-4)
-    axis.set_ylim(0.5 * floor, min(2 * ceiling, 3e2 * max(1.0, *(min(e, 1.0) for e in errors))))
+    axis.set_ylim(0.5 * max(min([error for error in errors if error > 1e-9], default=1e-3), 1e-4), ceiling)
+
+
+def _ceiling(outcome: Outcome, rows: list[Row]) -> float:
+    """Above the noisiest line that is worth a look: one that a thousand times the cost would not bring below 1 is not."""
+    starts = [float(np.sqrt(row.trial.error(row.trial.unit))) for row in rows if row.trial.bias < 100]
+    return 2 * max([1.0, *starts])
 
 
 def _shares(axis: Any, outcome: Outcome) -> None:

@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     bias.add_argument("--std", nargs="+", type=float, metavar="X", help="of perturbations; default: the problem's")
     bias.add_argument("--lives", type=int, default=16, metavar="N", help="lives per estimate; default: 16")
     bias.add_argument("--repeats", type=int, default=32, metavar="N", help="independent repetitions; default: 32")
+    bias.add_argument(
+        "--lags", action="store_true", help="split a recipe's gradient by lag too (oracle problems: always)"
+    )
     bias.add_argument("--seed", type=int, default=0, metavar="N", help="root of every random number; default: 0")
     bias.add_argument("--out", type=Path, metavar="DIR", help="for table and plot; default: out/bias/NAME")
     bias.add_argument("--quiet", action="store_true", help="no progress display")

@@ -13,6 +13,7 @@ from runs.catalogue import problems
 from runs.menu import ESTIMATORS, USUAL, Sizes
 from tests.oracles import LQ_GRADIENT, LQ_TRUNCATED
 from tests.runs.test_cli import many
+from truncation import TruncatedBackprop
 from truncation.diagnostics import found as found_setting
 
 BAD = {
@@ -67,7 +68,7 @@ def run(tmp_path, capsys, line):
 
 
 def test_the_linear_quadratic_problem(tmp_path, capsys):
-    line = "--problem linear-quadratic --estimator TruncatedBackprop TruncatedES --window 5 10 --repeats 16"
+    line = "--problem linear-quadratic --estimator TruncatedBackprop --window 5 10 --repeats 8"
     found, captured = run(tmp_path, capsys, line)
     square = np.sum(LQ_GRADIENT**2)
     np.testing.assert_allclose(found["gradient_square"]["point"], square, rtol=1e-8)
@@ -75,12 +76,10 @@ def test_the_linear_quadratic_problem(tmp_path, capsys):
     for window in (5, 10):
         expected = np.sum((LQ_TRUNCATED[window] - LQ_GRADIENT) ** 2) / square
         np.testing.assert_allclose(rows["TruncatedBackprop", window]["bias"]["point"], expected, rtol=1e-8)
-        blurred = rows["TruncatedES", window]["bias"]
-        assert blurred["low"] <= expected <= blurred["high"]
-    # 16 lives of 20 segments; a segment of backprop costs 3, of truncated ES 1.5.
+    # 16 lives of 20 segments; a segment of backprop costs 3.
     assert found["budget"] == 320
     assert rows["TruncatedBackprop", 10]["at_budget"]["lives"] == 10
-    assert rows["TruncatedES", 5]["at_budget"]["lives"] == 42
+    assert rows["TruncatedBackprop", 5]["at_budget"]["lives"] == 21
     chosen = found["recommended"]
     assert (chosen["estimator"], chosen["window"], chosen["std"], chosen["lives"]) == (
         "TruncatedBackprop",
@@ -99,6 +98,7 @@ def test_the_linear_quadratic_problem(tmp_path, capsys):
     np.testing.assert_allclose(np.sum(found["lags"]["contribution"]), 1, rtol=1e-9)
 
 
+@pytest.mark.slow  # compiling the learned rule takes a minute
 def test_a_recipe_with_its_own_estimator(tmp_path, capsys):
     found, captured = run(tmp_path, capsys, "--problem smoke --repeats 4 --lives 2 --quiet")
     assert {row["estimator"] for row in found["settings"]} == {"TruncatedBackprop"}
@@ -107,6 +107,19 @@ def test_a_recipe_with_its_own_estimator(tmp_path, capsys):
     whole = found["settings"][1]
     assert abs(whole["bias"]["point"]) < 1e-8  # window = horizon, on the very lives of the truth
     assert captured.err == ""
+
+
+def test_a_recipe_brings_its_estimator_and_its_truth():
+    found = subject("smoke", 0)
+    settings = Sizes(found.horizon, 2, 6, found.std, 1, 3)
+    assert found.estimator("TruncatedBackprop", settings) == TruncatedBackprop(2, 2, 6, microbatch=3)
+    assert (found.usual, found.smoothed, found.truth, found.adaptive) == (("TruncatedBackprop",), False, None, True)
+    evolved = subject("schedule-control", 0)
+    assert evolved.usual == ("PersistentES", "FullES")
+    assert (evolved.truth.std, evolved.smoothed) == (0.1, True)
+    population = subject("drift-minatar", 0)
+    assert (population.usual, population.std) == (("FullES",), 0.03)
+    np.testing.assert_allclose(population.velocity(np.array([3.0, -4.0]) * 1e-3), [-0.00849, 0.01131], rtol=1e-3)
 
 
 def test_nothing_is_written_where_nothing_can_be(tmp_path, capsys):

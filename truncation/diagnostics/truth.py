@@ -40,12 +40,14 @@ class Lifetimes:
       window: segments per estimate.
       units: lives, or antithetic pairs of them.
       count: lifetimes one after another: more than one where the window does not divide the horizon.
+      remat: what is differentiated keeps about sqrt(horizon) lives and recomputes the others.
     """
 
     horizon: int
     window: int
     units: int
     count: int = 1
+    remat: bool = False
 
     @classmethod
     def of(cls, estimator: GradientEstimator) -> "Lifetimes":
@@ -53,7 +55,8 @@ class Lifetimes:
         horizon, lives = found(estimator, "horizon"), found(estimator, "lives")
         window = found(estimator, "window") or horizon
         units = lives if found(estimator, "std") is None else lives // 2
-        return cls(horizon, window, units, period(estimator) * window // horizon)
+        remat = bool(found(estimator, "remat"))
+        return cls(horizon, window, units, period(estimator) * window // horizon, remat)
 
     def loss(self, problem: InnerProblem, theta: Theta, key: PRNGKeyArray, unit: Array) -> Float[Array, ""]:
         """Mean segment loss of one life, differentiable where the problem is."""
@@ -70,8 +73,12 @@ class Lifetimes:
                 return strong(life), report.loss
 
             life = strong(problem.start(theta, jax.random.fold_in(key_of(birth), self.window)))
-            return jnp.mean(checkpointed_scan(segment, life, self.horizon)[1])
+            if self.remat:
+                return jnp.mean(checkpointed_scan(segment, life, self.horizon)[1])
+            return jnp.mean(jax.lax.scan(segment, life, jnp.arange(self.horizon, dtype=jnp.int32))[1])
 
+        if self.count == 1:
+            return lifetime(jnp.int32(0))
         return jnp.mean(jax.lax.map(lifetime, jnp.arange(self.count, dtype=jnp.int32)))
 
 
@@ -81,7 +88,7 @@ class Backprop:
 
     The mean is over lives that stay finite, as that of estimators is; nan if none does.
 
-    Cost: lives * horizon segments, three times forward and once backward. Memory: about 2 sqrt(horizon) lives a life.
+    Cost: lives * horizon segments forward and backward. Memory: the residuals of all of them, or as `remat` has it.
     """
 
     lifetimes: Lifetimes
