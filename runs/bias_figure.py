@@ -80,7 +80,7 @@ def _curves(axis: Any, outcome: Outcome, rows: list[Row], ceiling: float) -> Non
 
 
 def _ceiling(outcome: Outcome, rows: list[Row]) -> float:
-    """Above the noisiest line that is worth a look: one that a thousand times the cost would not bring below 1 is not."""
+    """Above the noisiest line that is worth a look; one that no number of lives brings near 1 is not."""
     starts = [float(np.sqrt(row.trial.error(row.trial.unit))) for row in rows if row.trial.bias < 100]
     return 2 * max([1.0, *starts])
 
