@@ -140,11 +140,13 @@ def _measured(asked: Subject, known: argparse.Namespace) -> Outcome:
         with np.errstate(over="ignore", invalid="ignore"):  # exploded estimates: their squares may overflow
             rows.append(_row(asked, setting, estimator, said[setting], square))
     assert square is not None  # there is at least one setting
-    outcome = Outcome(asked, known.lives * asked.horizon * asked.steps, square, rows)
-    _check_sound(outcome)
+    outcome = Outcome(asked, _budget(asked, known.lives, rows), square, rows)
     made = dict(settings)
     for name in names:
-        row = outcome.best_of([row for row in rows if row.setting.estimator == name and np.isfinite(row.trial.bias)])
+        sound = [row for row in rows if row.setting.estimator == name and np.isfinite(row.trial.error(1))]
+        if not sound:
+            continue
+        row = outcome.best_of(sound)
         say(f"parts of {row.setting}")
         estimator = made[row.setting]
         outcome.parts[name] = (row, *_parts(asked, estimator, key, said[row.setting], square.point))
@@ -179,7 +181,9 @@ def _sizes(asked: Subject, setting: Setting) -> Sizes:
 
 def _shared_truth(asked: Subject, key: Any, repeats: int) -> Any:
     """Samples of the truth that serve every estimator; None where each has one of its own, on its own keys."""
-    return None if asked.truth is None else truths(asked.truth, asked.problem, asked.theta, keys_of(key, repeats))
+    if asked.truth is None:
+        return None
+    return truths(asked.truth, asked.problem, asked.theta, keys_of(key, repeats), asked.batch)
 
 
 def _answers(asked: Subject, estimator: GradientEstimator, key: Any, repeats: int, shared: Any) -> Answers:
@@ -204,12 +208,15 @@ def _row(asked: Subject, setting: Setting, estimator: GradientEstimator, said: A
     cost = setting.window * asked.steps * entry.price(_sizes(asked, setting))
     total = squared_norm(said.estimates.means - said.truths).over(square.point)
     variance = float(said.estimates.variance) / square.point
+    dead = float(said.estimates.dead.mean())
     # A bias counts where it can be told from nought, and from rounding: else noise would be taken for it.
     resolved = total.point if total.low > (1e-20 if asked.exact else 1e-10) else 0.0
+    if not np.isfinite(total.point) or dead == 1:
+        resolved = float("inf")  # nobody lived to say anything
     trial = Trial(setting, resolved, variance, cost, 2 if entry.perturbs else 1)
     between = float(said.estimates.between) / square.point
     compared = agreement(said.estimates.gradients, said.truths)
-    return Row(setting, trial, total, between, compared, float(said.estimates.dead.mean()))
+    return Row(setting, trial, total, between, compared, dead)
 
 
 def _parts(
@@ -239,9 +246,15 @@ def _with_dynamics(outcome: Outcome, key: Any, known: argparse.Namespace) -> Out
     return replace(outcome, spectrum=spectrum, stability=grown)
 
 
-def _check_sound(outcome: Outcome) -> None:
-    if not any(np.isfinite(row.trial.bias) and row.dead < 1 for row in outcome.rows):
-        raise NumericalStop(f"{outcome.subject.name}: no estimator has a finite estimate: every life breaks down")
+def _budget(asked: Subject, lives: int, rows: Sequence[Row]) -> float:
+    """Inner steps per estimate: what so many lives of one horizon cost, but enough for the least of every setting.
+
+    Raises:
+      NumericalStop: no setting has a finite estimate.
+    """
+    if not any(np.isfinite(row.trial.error(1)) for row in rows):
+        raise NumericalStop(f"{asked.name}: no estimator has a finite estimate: every life breaks down")
+    return max(float(lives * asked.horizon * asked.steps), *(row.trial.cost * row.trial.unit for row in rows))
 
 
 def _announcer(total: int, quiet: bool) -> Callable[[str], None]:

@@ -44,8 +44,8 @@ def _settings(outcome: Outcome) -> str:
                 f"{row.agreement.cosine.point:.2f}",
                 f"{row.agreement.signs.point:.0%}",
                 f"{row.agreement.efficiency:.2g}",
-                str(lives) if trial.cost * trial.unit <= outcome.budget else NOT,
-                f"{float(trial.error(lives)) ** 0.5:.3g}" if trial.cost * trial.unit <= outcome.budget else NOT,
+                str(lives),
+                f"{float(trial.error(lives)) ** 0.5:.3g}",
             ]
         )
     most = outcome.rows[0].setting.lives

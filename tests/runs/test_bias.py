@@ -3,6 +3,7 @@
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,10 +11,12 @@ from runs import bias as command
 from runs import cli
 from runs.bias_subject import subject
 from runs.catalogue import problems
+from runs.errors import NumericalStop
 from runs.menu import ESTIMATORS, USUAL, Sizes
 from tests.oracles import LQ_GRADIENT, LQ_TRUNCATED
 from tests.runs.test_cli import many
 from truncation import TruncatedBackprop
+from truncation.diagnostics import Answers, Measured, Sampled
 from truncation.diagnostics import found as found_setting
 
 BAD = {
@@ -139,6 +142,29 @@ def test_a_gradient_that_is_not_finite_stops_with_its_own_code(tmp_path, capsys,
     monkeypatch.setattr(command, "subject", lambda *_: command.replace(broken, truth=infinite))
     assert cli.main(["bias", "--problem", "linear-quadratic", "--out", str(tmp_path / "out"), "--quiet"]) == 76
     assert "whole lifetimes break down" in capsys.readouterr().err
+
+
+def row(name, total, dead=0.0, cost=1.0, variance=1.0):
+    asked = subject("linear-quadratic", 0)
+    samples = np.random.default_rng(0).normal(size=(8, 1, 3)) * np.sqrt(variance / 3) + total
+    said = Answers(Sampled(samples, np.full(8, dead), 1), np.zeros((8, 3)))
+    setting = command.Setting(name, int(cost), None, 1)
+    with jax.enable_x64(True):
+        return command._row(asked.born(), setting, None, said, Measured(1.0, 1.0, 1.0))
+
+
+def test_who_says_nothing_is_not_recommended():
+    asked = subject("linear-quadratic", 0)
+    dead = row("TruncatedBackprop", 0.0, dead=1.0, variance=0.0)
+    exploded = row("TruncatedBackprop", float("nan"))
+    sound = row("TruncatedBackprop", 1.0, cost=200.0)
+    outcome = command.Outcome(asked, command._budget(asked, 1, [dead, exploded, sound]), None, [dead, exploded, sound])
+    assert outcome.budget == 600  # what one life of the only sound setting costs
+    assert outcome.recommended is sound
+    assert (sound.trial.bias > 1, dead.trial.bias, exploded.trial.bias) == (True, float("inf"), float("inf"))
+    assert row("TruncatedBackprop", 0.01).trial.bias == 0  # cannot be told from nought
+    with pytest.raises(NumericalStop, match="every life breaks down"):
+        command._budget(asked, 1, [dead, exploded])
 
 
 def test_every_estimator_on_the_menu_exists_and_can_be_made():
