@@ -169,33 +169,31 @@ def test_bootstrapping_is_measured_against_the_problem_without():
 
 
 def test_hysteresis_of_a_sensitivity_that_theta_left_behind():
-    """Ramp: RTRL's estimate is 2.5 whatever theta was. Squared, a life remembers where theta had been."""
+    """Ramp: RTRL's estimate is 2.5 whatever theta was. Cubed, a life remembers where theta had been."""
 
     @dataclass(frozen=True)
-    class Squared:
+    class Cubed:
         def start(self, theta, key):
             return jnp.zeros_like(theta)
 
         def advance(self, theta, life, key):
             life = life + theta
-            return life, Segment(life**2, {})
+            return life, Segment(life**3, {})
 
-    theta, step, horizon = jnp.array(1.0), jnp.array(0.01), 4
-    for problem, expected in (
-        (Ramp(), 0.0),
-        # s_t = tθ - δ(0 + 1 + .. + (t-1)); d/dθ s_t² = 2 s_t t. Mean over ages of -2 t δ t(t-1)/2.
-        (Squared(), np.mean([-t * t * (t - 1) * 0.01 for t in range(1, horizon + 1)])),
-    ):
+    theta, step, horizon = jnp.array(1.0), 0.1, 4
+    t = np.arange(1, horizon + 1)
+    lost = step * t * (t - 1) / 2  # s_t = t θ - δ (0 + 1 + ... + (t - 1)), and d/dθ s_t³ = 3 s_t² t
+    for problem, expected in ((Ramp(), 0.0), (Cubed(), np.mean(3 * t * ((t - lost) ** 2 - t**2)))):
         estimator = RTRL(horizon, 1, 4)
         case = Case(problem, theta, Backprop(Lifetimes.of(estimator)))
-        parts = bias(estimator, case, KEY, answers(estimator, case, KEY, 4), velocity=step)
+        parts = bias(estimator, case, KEY, answers(estimator, case, KEY, 4), velocity=jnp.array(step))
         np.testing.assert_allclose(parts.hysteresis.point, expected**2, rtol=1e-10, atol=1e-20)
     lone = changed(estimator, lives=1, stagger=False)
-    parts = bias(lone, case, KEY, answers(lone, case, KEY, 400), velocity=step)
+    parts = bias(lone, case, KEY, answers(lone, case, KEY, 400), velocity=jnp.array(step))
     assert covers(parts.hysteresis, expected**2)
     assert parts.hysteresis.low > 0
     whole = TruncatedBackprop(horizon, horizon, 2)
-    assert bias(whole, case, KEY, answers(whole, case, KEY, 2), velocity=step).hysteresis is None
+    assert bias(whole, case, KEY, answers(whole, case, KEY, 2), velocity=jnp.array(step)).hysteresis is None
 
 
 class Noisy:
@@ -327,6 +325,23 @@ def test_growth_of_maps_with_known_exponents():
     logistic = stability(Logistic(), (), 30, 500, KEY, 6)
     assert covers(logistic.lyapunov, np.log(2))
     assert logistic.lyapunov.high - logistic.lyapunov.low < 0.02
+
+
+class Fates:
+    """Half of all lives shrink by 1/2 in every segment, the others grow by 3/2."""
+
+    def start(self, theta, key):
+        return {"s": jnp.ones(()), "fast": jax.random.bernoulli(key)}
+
+    def advance(self, theta, life, key):
+        s = jnp.where(life["fast"], 1.5, 0.5) * life["s"]
+        return life | {"s": s}, Segment(s, {})
+
+
+def test_second_moments_belong_to_the_lives_that_grow():
+    measured = stability(Fates(), (), 20, 2000, KEY, 8)
+    np.testing.assert_allclose(measured.lyapunov.point, np.log(0.75) / 2, atol=0.02)
+    np.testing.assert_allclose(measured.second_moment.point, ((2.25**20 + 0.25**20) / 2) ** 0.05, rtol=4e-3)
 
 
 def test_second_moments_explode_where_the_lyapunov_exponent_says_stable():
