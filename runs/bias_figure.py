@@ -44,19 +44,14 @@ def _curves(axis: Any, outcome: Outcome, rows: list[Row], ceiling: float) -> Non
         style = STYLES[siblings.index(row) % len(STYLES)]
         colour = COLOURS[names.index(row.setting.estimator) % len(COLOURS)]
         errors = np.sqrt(trial.error(lives))
-        label = str(row.setting) + (" (above)" if errors.min() > ceiling else " (none)" if errors.max() < 1e-9 else "")
+        label = str(row.setting) + (" (above)" if errors.min() > ceiling else " (exact)" if errors.max() < 1e-9 else "")
         axis.plot(lives * trial.cost, errors, style, color=colour, lw=1.6, label=label)
     row = outcome.recommended
     lives = row.trial.lives(outcome.budget)
-    axis.plot(
-        lives * row.trial.cost,
-        np.sqrt(row.trial.error(lives)),
-        "*",
-        color="#000000",
-        ms=13,
-        zorder=5,
-        label="recommended",
-    )
+    error = np.sqrt(row.trial.error(lives))
+    if error > 1e-9:  # a logarithm has no place for an exact one
+        spot = lives * row.trial.cost
+        axis.plot(spot, error, marker="*", color="#000000", ms=13, zorder=5, ls="none", label="recommended")
     axis.axvline(outcome.budget, color="0.6", lw=1, ls=(0, (2, 2)), zorder=0)
     axis.axhline(1, color="0.85", lw=1, zorder=0)
     axis.annotate(
@@ -109,7 +104,7 @@ def _shares(axis: Any, outcome: Outcome) -> None:
         error = f"{np.sqrt(total):.3g}" if total > 1e-20 else "0"
         labels.append(f"{row.setting}\nlives={lives}: error {error}")
     axis.set_yticks(range(len(labels)), labels, fontsize=8.5)
-    axis.invert_yaxis()
+    axis.set_ylim(len(labels) - 0.5, -0.5)
     axis.set(xlim=(0, 1), xlabel="share of the mean squared error at equal cost", title="best setting of each")
     if kinds:
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, fontsize=8.5, frameon=False)

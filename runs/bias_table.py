@@ -108,6 +108,8 @@ def _advice(outcome: Outcome) -> list[str]:
         lines.append("its error is all bias: more lives buy nothing")
     elif row.trial.bias > 0:
         lines.append(f"from {row.trial.enough:.3g} lives on its bias is larger than its noise: more lives buy little")
+    elif row.bias.high < 1e-12:
+        lines.append("it has no bias")
     else:
         lines.append(f"no bias was found in it: bias² is below {_short(row.bias.high)}")
     broken = [f"{row.setting} ({row.dead:.0%})" for row in outcome.rows if row.dead > 0]
