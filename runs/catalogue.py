@@ -29,9 +29,12 @@ def recipes() -> dict[str, str]:
 
 def suites() -> dict[str, str]:
     """Name -> first line of its docstring."""
-    body = ast.parse((_HERE / "suites.py").read_text()).body
-    functions = [node for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-    return {function.name: _first_line(function) for function in functions}
+    return _functions("suites.py")
+
+
+def problems() -> dict[str, str]:
+    """Oracle problems: name -> first line of its docstring."""
+    return {name.replace("_", "-"): text for name, text in _functions("oracles.py").items()}
 
 
 def check_recipe(name: str) -> None:
@@ -42,6 +45,18 @@ def check_recipe(name: str) -> None:
 def check_suite(name: str) -> None:
     """Raises a UsageError with the nearest names if there is no such suite."""
     _known(name, suites(), "suite")
+
+
+def check_problem(name: str) -> None:
+    """Raises a UsageError with the nearest names if there is neither such an oracle problem nor such a recipe."""
+    _known(name, problems() | recipes(), "oracle problem or recipe")
+
+
+def check_estimator(name: str) -> None:
+    """Raises a UsageError with the nearest names if estimators of that name cannot be made from sizes alone."""
+    from runs.menu import ESTIMATORS
+
+    _known(name, ESTIMATORS, "estimator")
 
 
 def check_rule(address: str) -> None:
@@ -121,6 +136,13 @@ def rule(address: str, tracking_uri: str | None) -> "tuple[str, Rule, Theta]":
         if remote:
             shutil.rmtree(next(p for p in (folder, *folder.parents) if p.name.startswith("learned-rl-rule-")))
     return f"{name}-2" if name in BUILT_IN else name, loaded.rule, loaded.theta
+
+
+def _functions(file: str) -> dict[str, str]:
+    """Public functions of a file -> first line of the docstring."""
+    body = ast.parse((_HERE / file).read_text()).body
+    functions = [node for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return {function.name: _first_line(function) for function in functions}
 
 
 def _first_line(node: ast.Module | ast.FunctionDef) -> str:

@@ -14,7 +14,8 @@ from runs import catalogue
 from runs.errors import DiskError, UsageError, UserError, nearest
 
 DEFAULT_RECIPE = "default"
-LISTS = ("recipes", "rules", "estimators", "objectives", "tasks", "suites")
+DEFAULT_PROBLEM = "influence-balancing"
+LISTS = ("recipes", "rules", "estimators", "objectives", "tasks", "suites", "problems")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +79,37 @@ def _parser() -> argparse.ArgumentParser:
     transfer.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/transfer/RULE-SUITE")
     _tracking(transfer)
 
+    bias = _add(commands, "bias", "measure bias and variance of gradient estimators against the truth")
+    bias.epilog = (
+        "Everything is in units of the squared gradient. Settings are compared at equal cost: what LIVES lives of one "
+        "horizon cost. The plot shows the root mean squared error of an estimate over its cost in inner steps, "
+        "and what it consists of."
+    )
+    bias.add_argument(
+        "--problem",
+        default=DEFAULT_PROBLEM,
+        metavar="NAME",
+        help=f"see `learned-rl list problems`, or a recipe; default: {DEFAULT_PROBLEM}",
+    )
+    bias.add_argument(
+        "--estimator",
+        nargs="+",
+        metavar="NAME",
+        help="default: what suits the problem; see `learned-rl list estimators`",
+    )
+    bias.add_argument(
+        "--window", nargs="+", type=int, metavar="N", help="segments per estimate; default: 1, usual, all"
+    )
+    bias.add_argument("--std", nargs="+", type=float, metavar="X", help="of perturbations; default: the problem's")
+    bias.add_argument("--lives", type=int, default=16, metavar="N", help="lives per estimate; default: 16")
+    bias.add_argument("--repeats", type=int, default=32, metavar="N", help="independent repetitions; default: 32")
+    bias.add_argument(
+        "--lags", action="store_true", help="split a recipe's gradient by lag too (oracle problems: always)"
+    )
+    bias.add_argument("--seed", type=int, default=0, metavar="N", help="root of every random number; default: 0")
+    bias.add_argument("--out", type=Path, metavar="DIR", help="for table and plot; default: out/bias/NAME")
+    bias.add_argument("--quiet", action="store_true", help="no progress display")
+
     listing = _add(commands, "list", "what there is, one line each")
     listing.add_argument("kind", choices=LISTS)
 
@@ -120,9 +152,28 @@ def _run(known: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
         from runs.discover import transfer
 
         return transfer(known)
+    if known.command == "bias":
+        _check_bias(known)
+        from runs.bias import measure
+
+        return measure(known)
     from runs import inspect
 
     return inspect.show(known) if known.command == "list" else inspect.verify(known)
+
+
+def _check_bias(known: argparse.Namespace) -> None:
+    catalogue.check_problem(known.problem)
+    for name in known.estimator or ():
+        catalogue.check_estimator(name)
+    if known.lives < 1:
+        raise UsageError(f"--lives must be at least 1, not {known.lives}")
+    if known.repeats < 4:
+        raise UsageError(f"--repeats must be at least 4, not {known.repeats}: fewer say nothing about noise")
+    for option, values in (("--window", known.window), ("--std", known.std)):
+        for value in values or ():
+            if not value > 0:
+                raise UsageError(f"{option} must be positive, not {value}")
 
 
 def _options(known: argparse.Namespace) -> list[str]:

@@ -68,6 +68,7 @@ _KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "objectives": _objectives,
     "tasks": _tasks,
     "suites": catalogue.suites,
+    "problems": catalogue.problems,
 }
 
 

@@ -1,4 +1,4 @@
-"""Inner problems whose gradients are known in closed form."""
+"""Inner problems whose gradients are known in closed form, and what is known about those that users can name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from truncation import Segment
+from truncation.problems import Influence as Influence  # those that users can name live in the package
+from truncation.problems import LinearQuadratic as LinearQuadratic
+from truncation.problems import Lorenz as Lorenz
+from truncation.problems import ToySchedule as ToySchedule
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,6 @@ class Inherited:
         return life, Segment(life, {})
 
 
-@dataclass(frozen=True)
-class LinearQuadratic:
-    """LQ-20: s' = A s + B θ, L = ½ ‖s - ½‖², d = 4, P = 3. Constants of an independent computation are below."""
-
-    def start(self, theta, key):
-        return jnp.sin(1.0 + jnp.arange(4.0))
-
-    def advance(self, theta, life, key):
-        a = 0.8 * jnp.eye(4) + 0.15 * jnp.eye(4, k=1)
-        b = jnp.cos(1 + jnp.arange(4.0)[:, None] + 2 * jnp.arange(3.0)[None, :])
-        life = a @ life + b @ theta
-        return life, Segment(0.5 * jnp.sum((life - 0.5) ** 2), {})
-
-
 LQ_THETA = np.array([0.1, -0.2, 0.3])
 LQ_LOSS = 92.32308274939703 / 20  # published for the sum over 20 segments; the objective here is their mean
 LQ_GRADIENT = np.array([117.309718202, -424.9338523675, 236.360038607]) / 20
@@ -80,30 +70,6 @@ LQ_TRUNCATED = {
 }
 # trace of the variance of one pair, of sums over a lifetime in lock-step, in units of ‖G‖²: by noise block
 LQ_VARIANCE = {1: 2.2354, 5: 2.6578, 10: 3.0473, 20: 4.0}
-
-
-@dataclass(frozen=True)
-class Influence:
-    """Influence balancing (Vicol et al. 2021, eq. 7): the short-term gradient points the wrong way.
-
-    A segment is `steps` inner steps, judged at its end. The steady state at θ has s[0] = 1 - 6 (θ + 1/6), so θ* = -1/6.
-    """
-
-    steps: int = 1
-    steady: bool = False
-
-    def matrices(self):
-        return 0.5 * jnp.eye(23) + 0.5 * jnp.eye(23, k=1), jnp.where(jnp.arange(23) < 10, 1.0, -1.0)
-
-    def start(self, theta, key):
-        a, b = self.matrices()
-        settled = jnp.linalg.solve(jnp.eye(23) - a, b * jax.lax.stop_gradient(theta))  # as if reached long ago
-        return settled if self.steady else jnp.ones(23)
-
-    def advance(self, theta, life, key):
-        a, b = self.matrices()
-        life = jax.lax.fori_loop(0, self.steps, lambda _, s: a @ s + theta * b, life)
-        return life, Segment(0.5 * (life[0] - 1) ** 2, {})
 
 
 @dataclass(frozen=True)
@@ -247,50 +213,4 @@ class Oscillation:
         return life, Segment(0.1 * jnp.sin(self.frequency * theta / jnp.pi) + (theta / 10) ** 2 + 0.1, {})
 
 
-@dataclass(frozen=True)
-class Lorenz:
-    """Lorenz's system (Li et al. 2023): find r and a from how z moves. A segment is 100 Euler steps of 2000."""
-
-    steps: int = 100
-
-    def start(self, theta, key):
-        point = jnp.array([1.2, 1.3, 1.6])
-        return point, point
-
-    def advance(self, theta, life, key):
-        def step(life, _):
-            point, target = self.step(life[0], *jnp.exp(theta), 8 / 3), self.step(life[1], 10.0, 28.0, 8 / 3)
-            return (point, target), (point[2] - target[2]) ** 2
-
-        life, losses = jax.lax.scan(step, life, length=self.steps)
-        return life, Segment(jnp.mean(losses), {})
-
-    @staticmethod
-    def step(point, a, r, b):
-        x, y, z = point
-        return point + 0.005 * jnp.stack([a * (y - x), x * (r - z) - y, x * y - b * z])
-
-
 LORENZ_THETA = np.array([3.116, 3.7], np.float32)
-
-
-@dataclass(frozen=True)
-class ToySchedule:
-    """Toy 2-D regression (Vicol et al. 2021): a linear schedule of log learning rates for SGD over 100 steps."""
-
-    horizon: int = 100
-
-    def start(self, theta, key):
-        return jnp.array([1.0, 1.0]), jnp.array(0, jnp.int32)
-
-    def advance(self, theta, life, key):
-        x, step = life
-        done = step / self.horizon
-        rate = (1 - done) * jnp.exp(theta[0]) + done * jnp.exp(theta[1])
-        x = x - rate * jax.grad(self.loss)(x)
-        return (x, step + 1), Segment(self.loss(x), {})
-
-    @staticmethod
-    def loss(x):
-        bowl = jnp.sqrt(x[0] ** 2 + 5) - jnp.sqrt(5.0)
-        return bowl + jnp.sin(x[1]) ** 2 * jnp.exp(-5 * x[0] ** 2) + 0.25 * jnp.abs(x[1] - 100)

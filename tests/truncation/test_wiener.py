@@ -38,7 +38,7 @@ def test_kestens_loop_has_its_published_errors():
 
 def test_noisy_quadratic_has_its_published_floor():
     constant = jnp.log(jnp.array([0.281, 0.281]))
-    np.testing.assert_allclose(NoisyQuadratic().expected(constant) + 0.55, 0.6492, atol=1e-4)
+    np.testing.assert_allclose(NoisyQuadratic().terminal(constant) + 0.55, 0.6492, atol=1e-4)
 
 
 def rows_of_lives(n=6, m=3, width=4):
@@ -300,7 +300,7 @@ def schedule_learned(estimator, key, steps=400):
 
     carry = theta, optimizer.init(theta), estimator.init(problem, theta, key)
     (theta, _, _), _ = jax.lax.scan(step, carry, jnp.arange(steps))
-    return problem.expected(theta)
+    return problem.terminal(theta)
 
 
 @pytest.mark.slow
