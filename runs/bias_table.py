@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def _settings(outcome: Outcome) -> str:
                 _short(trial.variance),
                 f"{row.agreement.cosine.point:.2f}",
                 f"{row.agreement.signs.point:.0%}",
-                f"{row.agreement.efficiency:.2g}",
+                NOT if math.isnan(row.agreement.efficiency) else f"{row.agreement.efficiency:.2g}",
                 str(lives),
                 f"{float(trial.error(lives)) ** 0.5:.3g}",
             ]

@@ -91,6 +91,8 @@ def test_agreement_of_known_vectors():
     np.testing.assert_allclose([uphill.cosine.point, uphill.signs.point, uphill.efficiency], [-1, 0, 0], atol=1e-12)
     signs = agreement((truths * [1, -1, 1])[:, None], truths)
     np.testing.assert_allclose(signs.signs.point, 2 / 3)
+    silent = np.array([1.0, 1.0, 0.0])  # a coordinate without a gradient has no sign to agree with
+    np.testing.assert_allclose(agreement((truths * [1, -1, 0])[:, None], truths * silent).signs.point, 1 / 2)
 
 
 def test_the_efficiency_of_an_unbiased_estimate_is_signal_over_signal_and_noise():

@@ -13,7 +13,8 @@ class Agreement(NamedTuple):
 
     Attributes:
       cosine: mean cosine between an estimate and the gradient.
-      signs: mean fraction of coordinates with the sign of the gradient.
+      signs: mean fraction of coordinates with the sign of the gradient, of those where it has one. (Behind an output
+        layer of zeros most of a network has none.)
       efficiency: (∇L · E ĝ)² / (‖∇L‖² E ‖ĝ‖²), in [0, 1]: which fraction of the progress of exact gradient descent a
         step along ĝ makes, each with its best step size; 0 if E ĝ points uphill. Unbiased numerator and denominator.
     """
@@ -39,7 +40,10 @@ def agreement(
     inner = np.einsum("res,rs->re", gradients, others)
     lengths = np.linalg.norm(gradients, axis=-1) * np.linalg.norm(others, axis=-1)[:, None]
     cosines = inner / np.where(lengths > 0, lengths, 1)
-    signs = np.mean(np.sign(gradients) == np.sign(others)[:, None], axis=-1)
+    signed = np.sign(others)[:, None]
+    signs = np.sum((np.sign(gradients) == signed) & (signed != 0), axis=-1) / np.maximum(
+        np.sum(signed != 0, axis=-1), 1
+    )
     along, square = product(gradients.mean(axis=1), truths), product(truths, truths)
     length = np.mean(np.sum(gradients**2, axis=-1))
     efficiency = max(along, 0.0) ** 2 / (square * length) if square > 0 and length > 0 else float("nan")
