@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from learned_rl.rules.disco import evidence
 from learned_rl.rules.disco.evidence import Embedded, Evidence
-from learned_rl.rules.disco.layers import (
+from learned_rl.layers import (
     LSTMState,
     linear,
     lstm,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_rl.rules.disco import layers
+from learned_rl import layers
 from learned_rl.rules.disco.meta_network import read
 from learned_rl.rules.disco.predictions import Pair
 from tests.learned_rl.disco import recorded
@@ -27,7 +27,11 @@ def look(inputs, averages):
 NOW, THEN = slice(None, -1), slice(1, None)
 
 
-@jax.jit
+# Each shape is compiled for a few small products: the compiler's dearer passes cost more than they save.
+QUICKLY_COMPILED = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@QUICKLY_COMPILED
 def update(theta, inputs, averages, lifetime):
     """Everything recorded of one update, by its recorded name."""
     rule, _ = recorded.published()
@@ -121,21 +125,6 @@ def with_backprop():
     return [name for name in names if "chain/meta_loss" in recorded.load(name)]
 
 
-@pytest.mark.parametrize("case", with_backprop())
-def test_parity_of_the_gradient_through_the_meta_network(case):
-    rule, theta = recorded.published()
-    inputs, state = next(updates(case))
-
-    @jax.jit
-    @jax.grad
-    def gradient(agent, inputs, averages, lifetime):
-        return asked(theta, inputs | {"agent": agent}, averages, lifetime)[0]
-
-    found = gradient(inputs["agent"], inputs, *recorded.memory(state))
-    for name, x in recorded.within(recorded.load(case), "u0/out/grad_backprop/").items():
-        recorded.check(found[name], x, f"grad_backprop/{name}")
-
-
 def asked(theta, inputs, averages, lifetime):
     """The sum of the learned part of the loss, and the lifetime's next memory; theta and agent differentiable."""
     rule, _ = recorded.published()
@@ -145,26 +134,45 @@ def asked(theta, inputs, averages, lifetime):
     return jnp.sum(sum(steps.learned)), rule.network.live(theta, lifetime, seen, targets)
 
 
-@pytest.mark.parametrize("case", with_backprop())
-def test_parity_of_the_meta_gradient_over_a_chain_of_updates(case):
+@QUICKLY_COMPILED
+@functools.partial(jax.value_and_grad, argnums=(0, 1))
+def chain(theta, agents, weights, others, memories):
+    """What all updates of a case ask, weighted, with the lifetime's memory carried differentiably between them."""
+
+    def step(lifetime, inputs):
+        agent, weight, others, (averages, _) = inputs
+        loss, lifetime = asked(theta, others | {"agent": agent}, averages, lifetime)
+        return lifetime, weight * loss
+
+    first = jax.tree.map(lambda x: x[0], memories[1])
+    return jnp.sum(jax.lax.scan(step, first, (agents, weights, others, memories))[1])
+
+
+def differentiated(case, weights):
     _, theta = recorded.published()
     recordings = [(inputs, recorded.memory(state)) for inputs, state in updates(case)]
+    inputs, memories = jax.tree.map(lambda *x: jnp.stack(x), *recordings)
+    weights = jnp.asarray(weights(len(recordings)), jnp.float32)
+    return chain(theta, inputs["agent"], weights, inputs, memories)
 
-    @jax.jit
-    @jax.value_and_grad
-    def chain(theta):
-        total, lifetime = jnp.zeros(()), recordings[0][1][1]
-        for inputs, (averages, _) in recordings:
-            loss, lifetime = asked(theta, inputs, averages, lifetime)
-            total = total + loss
-        return total
 
-    loss, gradient = chain(theta)
-    arrays, gradient = recorded.load(case), recorded.as_published(gradient)
+@pytest.mark.parametrize("case", with_backprop())
+def test_parity_of_the_gradient_through_the_meta_network(case):
+    # The first update alone, in the program of the chain.
+    _, (_, found) = differentiated(case, lambda count: np.arange(count) == 0)
+    for name, x in recorded.within(recorded.load(case), "u0/out/grad_backprop/").items():
+        recorded.check(found[name][0], x, f"grad_backprop/{name}")
+
+
+@pytest.mark.parametrize("case", with_backprop())
+def test_parity_of_the_meta_gradient_over_a_chain_of_updates(case):
+    loss, (gradient, _) = differentiated(case, np.ones)
+    arrays = recorded.load(case)
+    gradient = {name: np.asarray(x) for name, x in recorded.as_published(gradient).items()}
     recorded.check(loss, arrays["chain/meta_loss"], "chain/meta_loss")
     assert sorted(gradient) == recorded.parameter_names()
     norms = np.array([np.linalg.norm(gradient[name].astype(np.float64)) for name in sorted(gradient)])
     recorded.check(norms, arrays["chain/meta_grad_norm"], "chain/meta_grad_norm")
     for name, x in recorded.within(arrays, "chain/meta_grad/").items():
-        difference = np.abs(np.asarray(gradient[name]).reshape(x.shape) - x).max()
+        difference = np.abs(gradient[name].reshape(x.shape) - x).max()
         assert difference <= 1e-3 * np.abs(x).max() + 1e-5, name

@@ -58,7 +58,7 @@ def lstm(layer: Linear, state: LSTMState, x: Float[Array, "... inputs"]) -> LSTM
     c = sigmoid(f + 1) c + sigmoid(i) tanh(g),   h = sigmoid(o) tanh(c)
     """
     from_input, from_hidden = jnp.split(layer["w"], [x.shape[-1]])
-    return _gates(x @ from_input + layer["b"], state, from_hidden)
+    return lstm_gates(x @ from_input + layer["b"] + state.hidden @ from_hidden, state.cell)
 
 
 def lstm_backwards(
@@ -71,7 +71,7 @@ def lstm_backwards(
     def step(state: LSTMState, inputs: Any) -> tuple[LSTMState, Array]:
         x_t, last_t = inputs
         state = jax.tree.map(lambda s: jnp.where(last_t[..., None], 0.0, s), state)
-        state = _gates(x_t, state, from_hidden)
+        state = lstm_gates(x_t + state.hidden @ from_hidden, state.cell)
         return state, state.hidden
 
     # What does not wait for the step after is done for all steps at once.
@@ -79,7 +79,8 @@ def lstm_backwards(
     return jax.lax.scan(step, LSTMState(zeros, zeros), (projected, last), reverse=True)[1]
 
 
-def _gates(projected: Array, state: LSTMState, from_hidden: Array) -> LSTMState:
-    i, g, f, o = jnp.split(projected + state.hidden @ from_hidden, 4, axis=-1)
-    cell = jax.nn.sigmoid(f + 1) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+def lstm_gates(gates: Float[Array, "... 4*hidden"], cell: Float[Array, "... hidden"]) -> LSTMState:
+    """The state after a step, given what the linear map made of input and hidden state."""
+    i, g, f, o = jnp.split(gates, 4, axis=-1)
+    cell = jax.nn.sigmoid(f + 1) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
     return LSTMState(jax.nn.sigmoid(o) * jnp.tanh(cell), cell)
