@@ -99,5 +99,3 @@ class ActionNetwork:
         if not isinstance(actions, Discrete):
             raise ValueError("ActionNetwork: its model steps once per action, and the task's actions are continuous")
         return ActionPolicy(self, obs_shape, actions, heads)
-
-

@@ -14,6 +14,7 @@ from runs import catalogue
 from runs.errors import DiskError, UsageError, UserError, nearest
 
 DEFAULT_RECIPE = "default"
+PUBLISHED = {"disco103": "disco_103.npz of google-deepmind/disco_rl"}
 LISTS = ("recipes", "rules", "estimators", "objectives", "tasks", "suites")
 
 
@@ -78,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     transfer.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/transfer/RULE-SUITE")
     _tracking(transfer)
 
+    bring_in = _add(commands, "import", "turn published weights into a rule folder, with origin and licence")
+    bring_in.add_argument("origin", choices=PUBLISHED, help="; ".join(f"{k}: {v}" for k, v in PUBLISHED.items()))
+    bring_in.add_argument("file", type=Path, metavar="FILE")
+    bring_in.add_argument("--to", type=Path, metavar="DIR", help="default: out/rules/NAME")
+
     listing = _add(commands, "list", "what there is, one line each")
     listing.add_argument("kind", choices=LISTS)
 
@@ -120,6 +126,10 @@ def _run(known: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
         from runs.discover import transfer
 
         return transfer(known)
+    if known.command == "import":
+        from runs.imports import bring_in
+
+        return bring_in(known)
     from runs import inspect
 
     return inspect.show(known) if known.command == "list" else inspect.verify(known)

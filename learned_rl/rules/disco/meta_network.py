@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learned_rl.rules.disco import evidence
-from learned_rl.rules.disco.evidence import Embedded, Evidence
 from learned_rl.layers import (
     LSTMState,
     linear,
@@ -20,6 +18,8 @@ from learned_rl.layers import (
     start_lstm,
     start_mlp,
 )
+from learned_rl.rules.disco import evidence
+from learned_rl.rules.disco.evidence import Embedded, Evidence
 from learned_rl.rules.disco.predictions import Predictions, of_action
 from learned_rl.types import Theta
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from learned_rl.layers import LSTMState
 from learned_rl.optimizers import ElementClippedAdam, InnerOptimizer
 from learned_rl.rules.disco import losses
 from learned_rl.rules.disco.averages import MovingAverage
 from learned_rl.rules.disco.evidence import Evidence
-from learned_rl.layers import LSTMState
 from learned_rl.rules.disco.meta_network import MetaNetwork, Targets
 from learned_rl.rules.disco.predictions import Pair, Predictions, following
 from learned_rl.rules.disco.values import CategoricalValues, state_values, step_values
