@@ -28,6 +28,10 @@ FIXTURES = Path(os.environ.get("LEARNED_RL_FIXTURES") or _ROOT / "../shared/fixt
 WEIGHTS = Path(os.environ.get("LEARNED_RL_WEIGHTS") or _ROOT / "../shared/weights") / "disco_103.npz"
 
 
+# Each shape is compiled for a few small products: the compiler's dearer passes cost more than they save.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def cases(kind):
     """Names of the files of a kind, or one skipped test that says what is missing."""
     found = {path.name for path in FIXTURES.glob(f"disco_{kind}*.npz")}

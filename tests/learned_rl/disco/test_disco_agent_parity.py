@@ -49,7 +49,7 @@ class Learner:
         shape = (sizes["rows"], sizes["columns"], 1)
         self.policy = network.build(shape, Discrete(sizes["actions"]), rule.heads)
         self.empty = jax.eval_shape(self.policy.init, jax.random.key(0))
-        self.learn = jax.jit(self._learn)
+        self.learn = recorded.quick_jit(self._learn)
 
     def params(self, prefix):
         return jax.tree_util.tree_map_with_path(

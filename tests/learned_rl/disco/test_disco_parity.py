@@ -27,11 +27,7 @@ def look(inputs, averages):
 NOW, THEN = slice(None, -1), slice(1, None)
 
 
-# Each shape is compiled for a few small products: the compiler's dearer passes cost more than they save.
-QUICKLY_COMPILED = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-@QUICKLY_COMPILED
+@recorded.quick_jit
 def update(theta, inputs, averages, lifetime):
     """Everything recorded of one update, by its recorded name."""
     rule, _ = recorded.published()
@@ -134,7 +130,7 @@ def asked(theta, inputs, averages, lifetime):
     return jnp.sum(sum(steps.learned)), rule.network.live(theta, lifetime, seen, targets)
 
 
-@QUICKLY_COMPILED
+@recorded.quick_jit
 @functools.partial(jax.value_and_grad, argnums=(0, 1))
 def chain(theta, agents, weights, others, memories):
     """What all updates of a case ask, weighted, with the lifetime's memory carried differentiably between them."""
