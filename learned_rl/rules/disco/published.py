@@ -80,13 +80,14 @@ def theta_of(arrays: Mapping[str, np.ndarray], rule: Disco) -> Theta:
     """
     expected = jax.eval_shape(rule.init, jax.eval_shape(jax.random.key, 0))
     paths, structure = jax.tree_util.tree_flatten_with_path(expected)
-    names = [_published_name(jax.tree_util.keystr(path, simple=True, separator="/")) for path, _ in paths]
+    names = [published_name(jax.tree_util.keystr(path, simple=True, separator="/")) for path, _ in paths]
     same_names(set(arrays), set(names), "weights")
     leaves = [_checked(arrays[name], leaf.shape, name) for name, (_, leaf) in zip(names, paths, strict=True)]
     return jax.tree.unflatten(structure, leaves)
 
 
-def _published_name(path: str) -> str:
+def published_name(path: str) -> str:
+    """The published file's name of an array, from its path in theta."""
     layer, _, kind = path.rpartition("/")
     return f"{LAYERS[layer]}/{kind}"
 

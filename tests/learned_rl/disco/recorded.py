@@ -19,7 +19,7 @@ from learned_rl.distributions import Categorical
 from learned_rl.layers import LSTMState
 from learned_rl.rules.disco.averages import MovingAverage
 from learned_rl.rules.disco.predictions import Predictions
-from learned_rl.rules.disco.published import disco103
+from learned_rl.rules.disco.published import disco103, published_name
 from learned_rl.rules.disco.rule import Averages
 from learned_rl.types import Rollout
 
@@ -144,7 +144,5 @@ def recorded_memory(averages, lifetime):
 
 def as_published(theta):
     """Leaves of a theta by their published names."""
-    from learned_rl.rules.disco.published import _published_name
-
     paths = jax.tree_util.tree_flatten_with_path(theta)[0]
-    return {_published_name(jax.tree_util.keystr(p, simple=True, separator="/")): x for p, x in paths}
+    return {published_name(jax.tree_util.keystr(p, simple=True, separator="/")): x for p, x in paths}
