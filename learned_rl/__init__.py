@@ -4,10 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from learned_rl.action_network import ActionNetwork
     from learned_rl.lifetime import Lifetime
     from learned_rl.networks import Network
     from learned_rl.rule_file import LoadedRule, RuleRefused, load_rule, save_rule, verify_rule
     from learned_rl.rules.actor_critic import ActorCritic
+    from learned_rl.rules.disco.rule import Disco
     from learned_rl.rules.drift import Drift
     from learned_rl.rules.lpg import LPG
     from learned_rl.rules.none import NoLearning
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from learned_rl.types import Rollout, Rule
 
 _HOME = {
+    "ActionNetwork": "learned_rl.action_network",
     "ActorCritic": "learned_rl.rules.actor_critic",
+    "Disco": "learned_rl.rules.disco.rule",
     "Drift": "learned_rl.rules.drift",
     "LPG": "learned_rl.rules.lpg",
     "Lifetime": "learned_rl.lifetime",
@@ -45,7 +49,9 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "LPG",
+    "ActionNetwork",
     "ActorCritic",
+    "Disco",
     "Drift",
     "Lifetime",
     "LoadedRule",

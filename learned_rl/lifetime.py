@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from learned_rl.networks import Network, NetworkPolicy
+from learned_rl.action_network import ActionNetwork
+from learned_rl.networks import Network
 from learned_rl.rollout import Streams, collect, start_streams
-from learned_rl.types import Metrics, Params, Rollout, Rule, RuleState, TaskFamily, Theta
+from learned_rl.types import Metrics, Params, Policy, Rollout, Rule, RuleState, TaskFamily, Theta
 
 
 class Agent(NamedTuple):
@@ -45,7 +46,7 @@ class Lifetime:
 
     tasks: TaskFamily
     rule: Rule
-    network: Network = Network()
+    network: Network | ActionNetwork = Network()
     streams: int = 16
     steps: int = 16
     updates: int = 100
@@ -56,7 +57,7 @@ class Lifetime:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     @property
-    def policy(self) -> NetworkPolicy:
+    def policy(self) -> Policy:
         return self.network.build(self.tasks.obs_shape, self.tasks.actions, self.rule.heads)
 
     @property

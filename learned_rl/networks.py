@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from learned_rl.distributions import Categorical, Distribution, Normal
-from learned_rl.types import Actions, Discrete, Heads, Memory, Outputs, Params, Rollout
+from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Memory, Outputs, Params, Rollout
 
 
 def orthogonal(gain: float) -> Callable[..., Float[Array, "rows columns"]]:
@@ -101,6 +101,7 @@ class _Agent(nn.Module):
     def _per_action(self, features: Array, width: int, name: str) -> Float[Array, "... A width"]:
         if not isinstance(self.actions, Discrete):
             raise ValueError(f"the head {name!r} is per action, and the task's actions are continuous")
+        width = self.actions.count if width == ONE_PER_ACTION else width
         out = nn.Dense(self.actions.count * width, name=name)(features)
         return out.reshape((*out.shape[:-1], self.actions.count, width))
 

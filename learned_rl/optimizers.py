@@ -64,6 +64,11 @@ class Adam:
         return AdamState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
 
     def update(self, gradient, state, params, learning_rate):
+        direction, state = self.direction(gradient, state)
+        return jax.tree.map(lambda p, d: p - learning_rate * d, params, direction), state
+
+    def direction(self, gradient: Params, state: AdamState) -> tuple[Params, AdamState]:
+        """What the learning rate multiplies, and the moments after it."""
         gradient = clip_by_global_norm(gradient, self.max_norm)
         count = state.updates + 1
         first = jax.tree.map(lambda m, g: self.b1 * m + (1 - self.b1) * g, state.first, gradient)
@@ -72,10 +77,24 @@ class Adam:
         )
         bias1, bias2 = 1 - self.b1**count, 1 - self.b2**count
 
-        def step(p, m, v):
-            return p - learning_rate * (m / bias1) / (jnp.sqrt(v / bias2) + self.eps)
+        direction = jax.tree.map(lambda m, v: (m / bias1) / (jnp.sqrt(v / bias2) + self.eps), first, second)
+        return direction, AdamState(count, first, second)
 
-        return jax.tree.map(step, params, first, second), AdamState(count, first, second)
+
+@dataclass(frozen=True)
+class ElementClippedAdam:
+    """Adam whose steps, before the learning rate, are clipped to `max_step` element by element (DiscoRL's)."""
+
+    max_step: float = 1.0
+    adam: Adam = Adam(eps=1e-8, max_norm=0.0)
+
+    def init(self, params: Params) -> AdamState:
+        return self.adam.init(params)
+
+    def update(self, gradient, state, params, learning_rate):
+        direction, state = self.adam.direction(gradient, state)
+        bound = self.max_step
+        return jax.tree.map(lambda p, d: p - learning_rate * jnp.clip(d, -bound, bound), params, direction), state
 
 
 def clip_by_global_norm(gradient: Params, max_norm: float) -> Params:

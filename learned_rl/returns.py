@@ -97,6 +97,34 @@ def vtrace(
     return VTrace(targets, rho * (reward + gamma * discount * next_target - value))
 
 
+def retrace(
+    rollout: tuple[Float[Array, " T"], Float[Array, " T"], Bool[Array, " T"]],
+    next_value: Float[Array, " T"],
+    q: Float[Array, " T"],
+    log_ratio: Float[Array, " T"],
+    gamma: Scalar,
+    trace: Scalar,
+) -> Float[Array, " T"]:
+    """Retrace(lambda) targets of the actions taken (Munos et al. 2016, eq. 4, unrolled backwards).
+
+        Q_t = r_t + gamma d_t [V(s'_t) + c_{t+1} (Q_{t+1} - Q(s_{t+1}, a_{t+1}))],   c_t = lambda min(1, pi/mu)
+
+    with V(s'_t) alone in the brackets where the episode ended at t or the stream was cut after it. The coefficient is
+    the *next* step's: that of the first step enters no target.
+
+    Args:
+      rollout: `(reward, discount, last)`.
+      next_value: E_pi Q(s'_t, .), before any reset.
+      q: Q(s_t, a_t).
+      log_ratio: log pi(a_t) - log mu(a_t).
+    """
+    reward, discount, last = rollout
+    coefficient = trace * jnp.minimum(1.0, jnp.exp(log_ratio))
+    carry_on = jnp.where(last.at[-1].set(True), 0.0, jnp.roll(coefficient, -1))
+    here = reward + gamma * discount * (next_value - carry_on * jnp.roll(q, -1))
+    return _discounted_sum(here, gamma * discount * carry_on)
+
+
 def _discounted_sum(x: Float[Array, " T"], carry_on: Float[Array, " T"]) -> Float[Array, " T"]:
     """y_t = x_t + carry_on_t y_{t+1}, y_T = 0."""
 

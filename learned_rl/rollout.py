@@ -89,4 +89,6 @@ def collect(
     end, record = jax.lax.scan(step, streams, (noise, step_keys, fresh))
     obs, action, reward, discount, last, next_obs, acted = record
     log_prob = acted.log_prob(action)
-    return end, Rollout(obs, action, reward, discount, last, next_obs, log_prob, memory=cleared, progress=progress)
+    return end, Rollout(
+        obs, action, reward, discount, last, next_obs, log_prob, memory=cleared, progress=progress, behaviour=acted
+    )

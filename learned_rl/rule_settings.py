@@ -12,9 +12,12 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from learned_rl.optimizers import Adam, Sgd
+from learned_rl.optimizers import Adam, ElementClippedAdam, Sgd
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.coefficients import Coefficients
+from learned_rl.rules.disco.meta_network import MetaNetwork
+from learned_rl.rules.disco.rule import Disco
+from learned_rl.rules.disco.values import CategoricalValues
 from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDrift
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.none import NoLearning
@@ -24,14 +27,17 @@ from learned_rl.rules.schedule import Schedule
 CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
     "rule": {
         "actor_critic": ActorCritic,
+        "disco": Disco,
         "drift": Drift,
         "lpg": LPG,
         "no_learning": NoLearning,
         "schedule": Schedule,
     },
-    "optimizer": {"adam": Adam, "sgd": Sgd},
+    "optimizer": {"adam": Adam, "element_clipped_adam": ElementClippedAdam, "sgd": Sgd},
     "drift": {"clip_drift": ClipDrift, "discovered_drift": DiscoveredDrift, "learned_drift": LearnedDrift},
     "coefficients": {"coefficients": Coefficients},
+    "meta_network": {"meta_network": MetaNetwork},
+    "values": {"categorical_values": CategoricalValues},
 }
 _ID: dict[type, tuple[str, str]] = {
     kind: (role, name) for role, kinds in CLOSED_LIST.items() for name, kind in kinds.items()
@@ -110,9 +116,9 @@ def _decode_field(value: Any, default: Any, concrete: Mapping[str, type], where:
 
 
 def _concrete(kind: type, field: str) -> dict[str, type]:
-    """The classes that a field's annotation names one by one (`ClipDrift | DiscoveredDrift`); empty for a protocol."""
+    """The classes that a field's annotation names (`Adam`, `ClipDrift | DiscoveredDrift`); empty for a protocol."""
     hint = typing.get_type_hints(kind)[field]
-    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else ()
+    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     return {_ID[m][1]: m for m in members if m in _ID}
 
 

@@ -97,6 +97,8 @@ class Rollout(NamedTuple):
       memory: the acting memory before the first step, `()` if none.
       progress: fraction of the lifetime lived before this rollout, in [0, 1). Not in the papers' rollouts: schedules
         and temporally-aware rules read it, and a rule must not have to know how long a lifetime is.
+      behaviour: the distribution that acted, `[T, B, ...]`; `()` if it was that of the agent that learns. Rules that
+        look at the probabilities of actions not taken need it.
     """
 
     obs: Float[Array, "T B *obs"]
@@ -108,6 +110,10 @@ class Rollout(NamedTuple):
     behaviour_log_prob: Float[Array, "T B"]
     memory: Memory = ()
     progress: Float[Array, ""] | np.float32 = np.float32(0.0)
+    behaviour: Any = ()
+
+
+ONE_PER_ACTION = 0  # the width of a head per action that is as many numbers as there are actions
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,8 @@ class Heads:
 
     Attributes:
       flat: name -> width, one vector a state.
-      per_action: name -> width, one vector a state and action (discrete actions only).
+      per_action: name -> width, one vector a state and action (discrete actions only); `ONE_PER_ACTION` for a
+        distribution over actions, say: a rule does not know how many there are.
     """
 
     flat: Mapping[str, int] = field(default_factory=dict)

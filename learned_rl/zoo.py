@@ -6,10 +6,10 @@ Each entry is a function, so that listing the names imports no rule and no jax; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from learned_rl.types import Rule
+    from learned_rl.types import Rule, Theta
 
 
 def a2c() -> Rule:
@@ -47,6 +47,13 @@ def lpg() -> Rule:
     return LPG()
 
 
+def disco() -> Rule:
+    """DiscoRL (Oh et al. 2025): a network that remembers the agent's life says what it should do and predict."""
+    from learned_rl.rules.disco.rule import Disco
+
+    return Disco()
+
+
 def drift() -> Rule:
     """Learned policy optimisation (Lu et al. 2022): PPO with a learned drift, starting as PPO."""
     from learned_rl.rules.drift import Drift, LearnedDrift
@@ -62,9 +69,20 @@ def schedule() -> Rule:
 
 
 BUILT_IN: Mapping[str, Callable[[], Rule]] = {"a2c": a2c, "ppo": ppo, "dpo": dpo, "random": random}
-LEARNABLE: Mapping[str, Callable[[], Rule]] = {"lpg": lpg, "drift": drift, "schedule": schedule}
+LEARNABLE: Mapping[str, Callable[[], Rule]] = {"lpg": lpg, "disco": disco, "drift": drift, "schedule": schedule}
 
 
-def description(make: Callable[[], Rule]) -> str:
-    """One line on an entry of `BUILT_IN` or `LEARNABLE`."""
+def disco103(content: bytes) -> tuple[Rule, Theta, dict[str, Any]]:
+    """Disco103, the published weights of DiscoRL: disco_103.npz of google-deepmind/disco_rl."""
+    from learned_rl.rules.disco.published import disco103
+
+    return disco103(content)
+
+
+PUBLISHED: Mapping[str, Callable[[bytes], tuple[Rule, Theta, dict[str, Any]]]] = {"disco103": disco103}
+"""Rules that others trained: from the bytes of their file to `(rule, theta, record)`; raises `RuleRefused`."""
+
+
+def description(make: Callable) -> str:
+    """One line on an entry of `BUILT_IN`, `LEARNABLE` or `PUBLISHED`."""
     return (make.__doc__ or "").partition("\n")[0]

@@ -16,6 +16,7 @@ from runs.errors import DiskError, UsageError, UserError, nearest
 DEFAULT_RECIPE = "default"
 DEFAULT_PROBLEM = "influence-balancing"
 LISTS = ("recipes", "rules", "estimators", "objectives", "tasks", "suites", "problems")
+PUBLISHED = {"disco103": "disco_103.npz of google-deepmind/disco_rl"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,6 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     bias.add_argument("--out", type=Path, metavar="DIR", help="for table and plot; default: out/bias/NAME")
     bias.add_argument("--quiet", action="store_true", help="no progress display")
 
+    bring_in = _add(commands, "import", "turn published weights into a rule folder, with origin and licence")
+    bring_in.add_argument("origin", choices=PUBLISHED, help="; ".join(f"{k}: {v}" for k, v in PUBLISHED.items()))
+    bring_in.add_argument("file", type=Path, metavar="FILE")
+    bring_in.add_argument("--to", type=Path, metavar="DIR", help="default: out/rules/NAME")
+
     listing = _add(commands, "list", "what there is, one line each")
     listing.add_argument("kind", choices=LISTS)
 
@@ -157,6 +163,10 @@ def _run(known: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
         from runs.bias import measure
 
         return measure(known)
+    if known.command == "import":
+        from runs.imports import bring_in
+
+        return bring_in(known)
     from runs import inspect
 
     return inspect.show(known) if known.command == "list" else inspect.verify(known)

@@ -20,10 +20,11 @@ def show(known: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rules() -> Mapping[str, str]:
-    from learned_rl.zoo import BUILT_IN, LEARNABLE, description
+    from learned_rl.zoo import BUILT_IN, LEARNABLE, PUBLISHED, description
 
     hand = {name: description(make) for name, make in BUILT_IN.items()}
-    return hand | {name: f"(to be learned) {description(make)}" for name, make in LEARNABLE.items()}
+    learnable = {name: f"(to be learned) {description(make)}" for name, make in LEARNABLE.items()}
+    return hand | learnable | {name: f"(to be imported) {description(make)}" for name, make in PUBLISHED.items()}
 
 
 def _estimators() -> Mapping[str, str]:

@@ -149,7 +149,7 @@ def made_up_rollout(policy, params, key, steps=6, streams=4) -> Rollout:
     acted = jax.tree.map(lambda p, k: p + 0.3 * jax.random.normal(k, p.shape), params, split_like(next(keys), params))
     distribution = policy.unroll(acted, rollout).policy
     action = distribution.sample(next(keys))
-    return rollout._replace(action=action, behaviour_log_prob=distribution.log_prob(action))
+    return rollout._replace(action=action, behaviour_log_prob=distribution.log_prob(action), behaviour=distribution)
 
 
 def split_like(key, tree):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from learned_rl.optimizers import Adam, Sgd, clip_by_global_norm
+from learned_rl.optimizers import Adam, ElementClippedAdam, Sgd, clip_by_global_norm
 
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, 0.0])}
 
@@ -30,6 +30,24 @@ def test_adam_is_optax_adam(max_norm, scale):
         params, state = ours.update(gradient, state, params, 1e-2)
         updates, their_state = theirs.update(gradient, their_state, expected)
         expected = optax.apply_updates(expected, updates)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), params, expected)
+
+
+def test_element_clipped_adam_clips_the_step_before_the_learning_rate():
+    ours = ElementClippedAdam(max_step=0.8)
+    theirs = optax.chain(optax.scale_by_adam(), optax.clip(0.8), optax.scale(-1e-2))
+    params, state = PARAMS, ours.init(PARAMS)
+    expected, their_state = PARAMS, theirs.init(PARAMS)
+    clipped = 0
+    for gradient in gradients(20):
+        before = params
+        params, state = ours.update(gradient, state, params, 1e-2)
+        updates, their_state = theirs.update(gradient, their_state, expected)
+        expected = optax.apply_updates(expected, updates)
+        clipped += sum(
+            int(jnp.sum(jnp.abs(a - b) > 0.00799)) for a, b in zip(params.values(), before.values(), strict=True)
+        )
+    assert 3 < clipped < 100
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), params, expected)
 
 

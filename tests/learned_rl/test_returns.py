@@ -134,3 +134,20 @@ def test_written_for_one_stream_and_vmapped_over_many():
     many = jax.vmap(one, in_axes=1, out_axes=1)(reward, discount, last, value, next_value)
     for i, s in enumerate(streams):
         np.testing.assert_allclose(many[:, i], one(*s), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_retrace_is_the_explicit_sum_of_corrected_errors(seed):
+    """Munos et al. 2016, eq. 4: Q + sum_k gamma^k (prod c) delta, over the steps of one episode."""
+    reward, discount, last, _, next_value = stream(seed)
+    rng = np.random.default_rng(100 + seed)
+    q, log_ratio = rng.normal(size=(2, len(last)))
+    c = TRACE * np.minimum(1, np.exp(log_ratio))
+    delta = reward + GAMMA * discount * next_value - q
+    expected = [
+        q[t] + sum(GAMMA ** (k - t) * np.prod(c[t + 1 : k + 1]) * delta[k] for k in range(t, segment_end(last, t) + 1))
+        for t in range(len(last))
+    ]
+    steps = (reward, discount, jnp.asarray(last))
+    found = returns.retrace(steps, next_value, jnp.asarray(q), jnp.asarray(log_ratio), GAMMA, TRACE)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,101 @@
+"""The agent of DiscoRL: what it says of an action comes from a step of a small model of the world."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from learned_rl.distributions import Categorical
+from learned_rl.layers import linear, lstm_gates, mlp, start_linear, start_lstm, start_mlp
+from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Memory, Outputs, Params, Rollout
+
+
+@dataclass(frozen=True)
+class ActionPolicy:
+    """A `Policy` (see `learned_rl.types`) without a memory.
+
+    x = torso(obs);  policy and flat heads: linear maps of x
+    c = W x + b;     per action: LSTM((tanh c, c), one-hot a), and on its output a head with one hidden layer or more
+    """
+
+    settings: "ActionNetwork"
+    obs_shape: tuple[int, ...]
+    actions: Discrete
+    heads: Heads
+
+    def init(self, key: PRNGKeyArray) -> Params:
+        s, count = self.settings, self.actions.count
+        keys = iter(jax.random.split(key, 4 + len(self.heads.flat) + len(self.heads.per_action)))
+        inputs = 1
+        for n in self.obs_shape:
+            inputs *= n
+        features = s.torso[-1]
+        widths = {k: count if n == ONE_PER_ACTION else n for k, n in self.heads.per_action.items()}
+        return {
+            "torso": start_mlp(next(keys), inputs, *s.torso),
+            "cell": start_linear(next(keys), features, s.cell),
+            "model": start_lstm(next(keys), count, s.cell),
+            # Close to uniform at birth, whatever the width of the torso.
+            "policy": start_linear(next(keys), features, count, 0.01),
+            "flat": {k: start_linear(next(keys), features, n, 0.01) for k, n in self.heads.flat.items()},
+            "per_action": {k: start_mlp(next(keys), s.cell, *s.head, n) for k, n in widths.items()},
+        }
+
+    def start_memory(self, streams: int) -> Memory:
+        return ()
+
+    def act(
+        self, params: Params, memory: Memory, obs: Float[Array, "B *obs"], last: Bool[Array, " B"]
+    ) -> tuple[Memory, Outputs]:
+        return (), self._outputs(params, obs)
+
+    def unroll(self, params: Params, rollout: Rollout) -> Outputs:
+        return self._outputs(params, rollout.obs)
+
+    def unroll_next(self, params: Params, rollout: Rollout) -> Outputs:
+        return self._outputs(params, rollout.next_obs)
+
+    def _outputs(self, params: Params, obs: Float[Array, "..."]) -> Outputs:
+        x = mlp(params["torso"], obs.reshape((*obs.shape[: obs.ndim - len(self.obs_shape)], -1)))
+        cell = linear(params["cell"], x)
+        # The same step for every action, but for the row of weights that its one-hot picks.
+        of_action, of_state = jnp.split(params["model"]["w"], [self.actions.count])
+        gates = (jnp.tanh(cell) @ of_state + params["model"]["b"])[..., None, :] + of_action
+        after = lstm_gates(gates, cell[..., None, :]).hidden
+        return Outputs(
+            Categorical(linear(params["policy"], x)),
+            {k: linear(layer, x) for k, layer in params["flat"].items()},
+            {k: mlp(layers, after) for k, layers in params["per_action"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class ActionNetwork:
+    """Settings of the published agent of DiscoRL (Oh et al. 2025), for discrete actions.
+
+    Weights start truncated normal with deviation 1 / sqrt(inputs), policy and flat heads with 0.01, biases at 0.
+
+    Attributes:
+      torso: widths of an MLP on the flattened observation; relu in between, nothing after the last.
+      cell: width of the action model.
+      head: hidden widths of the heads per action.
+    """
+
+    torso: tuple[int, ...] = (512, 512)
+    cell: int = 128
+    head: tuple[int, ...] = (128,)
+
+    def __post_init__(self):
+        if not self.torso:
+            raise ValueError("torso: at least one layer, e.g. (64,)")
+
+    def build(self, obs_shape: tuple[int, ...], actions: Actions, heads: Heads) -> ActionPolicy:
+        """The policy for observations of `obs_shape`, with the heads a rule asks for.
+
+        Raises:
+          ValueError: the actions are not discrete.
+        """
+        if not isinstance(actions, Discrete):
+            raise ValueError("ActionNetwork: its model steps once per action, and the task's actions are continuous")
+        return ActionPolicy(self, obs_shape, actions, heads)

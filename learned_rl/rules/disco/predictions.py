@@ -1,0 +1,77 @@
+"""What an agent's network says for the rule, and how a rule looks at it."""
+
+from typing import NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from learned_rl.types import Outputs, Params, Policy, Rollout
+
+
+class Predictions(NamedTuple):
+    """A network's outputs for the rule, all of them logits.
+
+    Attributes:
+      policy: of the actions.
+      y: a prediction of the state; what it means is discovered.
+      z: the same of every action.
+      q: value of every action, see `CategoricalValues`.
+      aux_pi: for every action, what the policy will be after it.
+    """
+
+    policy: Float[Array, "... A"]
+    y: Float[Array, "... m"]
+    z: Float[Array, "... A m"]
+    q: Float[Array, "... A bins"]
+    aux_pi: Float[Array, "... A A"]
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> Self:
+        each = outputs.per_action
+        return cls(outputs.policy.logits, outputs.flat["y"], each["z"], each["q"], each["aux_pi"])
+
+
+class Pair(NamedTuple):
+    """Predictions at the states acted in, and at the states that followed; `[T, B, ...]` both."""
+
+    now: Predictions
+    then: Predictions
+
+
+def of_action(x: Float[Array, "... A n"], action: Int[Array, "..."]) -> Float[Array, "... n"]:
+    """The row of the action taken. A contraction, not a gather: its derivative is dense."""
+    return jnp.sum(x * jax.nn.one_hot(action, x.shape[-2], dtype=x.dtype)[..., None], axis=-2)
+
+
+def signed_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """sign(x) log(1 + |x|)."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def following(now: Predictions, params: Params, rollout: Rollout, policy: Policy) -> Predictions:
+    """What the network says of the states that followed, `[T, B, ...]`, given what it says of those acted in.
+
+    Inside an episode that is the next step's. After a termination it is the next episode's first state, as published
+    (nothing is bootstrapped from it); after a time limit, and after the last step of the rollout, it is `next_obs`.
+    """
+    truncated = rollout.last & (rollout.discount > 0)
+
+    def everywhere() -> Predictions:
+        beyond = Predictions.of(policy.unroll_next(params, rollout))
+        cut = truncated.at[-1].set(True)
+        return jax.tree.map(
+            lambda b, x: jnp.where(cut.reshape(cut.shape + (1,) * (x.ndim - 2)), b, jnp.roll(x, -1, axis=0)),
+            beyond,
+            now,
+        )
+
+    def at_the_end() -> Predictions:
+        end = jax.tree.map(lambda x: x[-1:], rollout._replace(progress=()))
+        beyond = Predictions.of(policy.unroll_next(params, end._replace(progress=rollout.progress)))
+        return jax.tree.map(lambda b, x: jnp.concatenate([x[1:], b]), beyond, now)
+
+    if jax.tree.leaves(rollout.memory):
+        return everywhere()
+    # A third of the work of an update, and most rollouts of most tasks do not need it.
+    return jax.lax.cond(jnp.any(truncated[:-1]), everywhere, at_the_end)
