@@ -64,11 +64,11 @@ class Adam:
         return AdamState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
 
     def update(self, gradient, state, params, learning_rate):
-        direction, state = self.direction(gradient, state)
-        return jax.tree.map(lambda p, d: p - learning_rate * d, params, direction), state
+        (mean, deviation), state = self.moments(gradient, state)
+        return jax.tree.map(lambda p, m, s: p - learning_rate * m / s, params, mean, deviation), state
 
-    def direction(self, gradient: Params, state: AdamState) -> tuple[Params, AdamState]:
-        """What the learning rate multiplies, and the moments after it."""
+    def moments(self, gradient: Params, state: AdamState) -> tuple[tuple[Params, Params], AdamState]:
+        """Numerator and denominator of a step, corrected for their start at zero, and the state after it."""
         gradient = clip_by_global_norm(gradient, self.max_norm)
         count = state.updates + 1
         first = jax.tree.map(lambda m, g: self.b1 * m + (1 - self.b1) * g, state.first, gradient)
@@ -77,8 +77,9 @@ class Adam:
         )
         bias1, bias2 = 1 - self.b1**count, 1 - self.b2**count
 
-        direction = jax.tree.map(lambda m, v: (m / bias1) / (jnp.sqrt(v / bias2) + self.eps), first, second)
-        return direction, AdamState(count, first, second)
+        mean = jax.tree.map(lambda m: m / bias1, first)
+        deviation = jax.tree.map(lambda v: jnp.sqrt(v / bias2) + self.eps, second)
+        return (mean, deviation), AdamState(count, first, second)
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,12 @@ class ElementClippedAdam:
         return self.adam.init(params)
 
     def update(self, gradient, state, params, learning_rate):
-        direction, state = self.adam.direction(gradient, state)
-        bound = self.max_step
-        return jax.tree.map(lambda p, d: p - learning_rate * jnp.clip(d, -bound, bound), params, direction), state
+        (mean, deviation), state = self.adam.moments(gradient, state)
+
+        def step(p, m, s):
+            return p - learning_rate * jnp.clip(m / s, -self.max_step, self.max_step)
+
+        return jax.tree.map(step, params, mean, deviation), state
 
 
 def clip_by_global_norm(gradient: Params, max_norm: float) -> Params:

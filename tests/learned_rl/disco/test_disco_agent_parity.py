@@ -1,5 +1,6 @@
 """Whole learner steps against the recorded ones: agent network, rule, loss weights, optimizer, target network."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from learned_rl.action_network import ActionNetwork
 from learned_rl.distributions import Categorical
+from learned_rl.optimizers import ElementClippedAdam
 from learned_rl.rules.disco.predictions import Pair, Predictions, following
 from learned_rl.rules.disco.rule import DiscoState
 from learned_rl.types import Discrete, Rollout
@@ -43,8 +45,9 @@ class Learner:
     def __init__(self, case):
         sizes = recorded.agent_settings(case)
         rule, self.theta = recorded.published()
-        assert (rule.learning_rate, rule.optimizer.max_step) == (sizes["learning_rate"], sizes["max_abs_update"])
-        self.rule, self.arrays, self.steps = rule, recorded.load(case), sizes["learner_steps"]
+        optimizer = ElementClippedAdam(max_step=sizes["max_abs_update"])
+        self.rule = dataclasses.replace(rule, learning_rate=sizes["learning_rate"], optimizer=optimizer)
+        self.arrays, self.steps = recorded.load(case), sizes["learner_steps"]
         network = ActionNetwork(tuple(sizes["torso"]), sizes["lstm_size"], tuple(sizes["head_hidden"]))
         shape = (sizes["rows"], sizes["columns"], 1)
         self.policy = network.build(shape, Discrete(sizes["actions"]), rule.heads)
