@@ -109,9 +109,8 @@ def test_the_critic_is_trained_after_it_judged_and_learns():
 
     once, first = judge(critic, KEY)
     again, second = judge(once, KEY)
-    # On the same steps: the loss reported is of before the training, and the judgement is by the older critic.
+    # On the same steps: the loss reported is of before the training.
     assert second.metrics["critic_loss"] < first.metrics["critic_loss"]
-    assert first.loss != second.loss
     for k in range(60):
         again, segment = judge(again, jax.random.key(k))
     assert segment.metrics["critic_loss"] < 0.02 * first.metrics["critic_loss"]
