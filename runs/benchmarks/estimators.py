@@ -4,7 +4,8 @@ The ratio of our estimators is to truncated evolution strategies, the cheapest t
 strategies live a whole lifetime per estimate where the others live one window, so its row is divided by windows per
 lifetime as well. The rows of peers are their persistent evolution strategies on our problem, with as many particles and
 segments; their ratio is their time over that of ours. learned_optimization's is driven as its own learner drives it, by
-calls from Python between compiled unrolls, and once more as one compiled program.
+calls from Python between compiled unrolls, and once more as one compiled program. All run on one device but one row: ours
+as `learned-rl discover` runs it, with the lives shared out over a device per core.
 
 Peak memory is what the compiled estimate holds at once, as the compiler accounts for it: arguments, results and
 temporaries.
@@ -24,6 +25,7 @@ from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaProblem
 from meta_objectives.validation import PolicyGradientSurrogate
 from runs.benchmarks.timing import Row, compiled, in_turns
+from runs.devices import lives_over
 from truncation import (
     AnalyticPES,
     ControlVariateES,
@@ -67,6 +69,8 @@ Contender = tuple[Callable[[], Any], dict[str, Any]]  # a call, and what is know
 def measure(rounds: int) -> Iterator[Row]:
     """One row an estimator, ours and peers', all called in turns."""
     contenders = {name: _estimate(estimator) for name, estimator in ESTIMATORS.items()}
+    with lives_over(LIVES // 2):
+        contenders["PersistentES, as discover runs it"] = _estimate(ESTIMATORS["PersistentES"])
     contenders[f"{PEER}evosax"] = _estimate(EvosaxGradient("PersistentES", HORIZON, WINDOW, LIVES, STD))
     note = {}
     try:
