@@ -4,8 +4,8 @@ The ratio of our estimators is to truncated evolution strategies, the cheapest t
 strategies live a whole lifetime per estimate where the others live one window, so its row is divided by windows per
 lifetime as well. The rows of peers are their persistent evolution strategies on our problem, with as many particles and
 segments; their ratio is their time over that of ours. learned_optimization's is driven as its own learner drives it, by
-calls from Python between compiled unrolls, and once more as one compiled program. All run on one device, but for one row:
-ours as `learned-rl discover` runs it, with the lives shared out over a device per core.
+calls from Python between compiled unrolls, and once more as one compiled program. All run on one device; one row
+more is ours as `learned-rl discover` runs it, with the lives shared out over a device per core.
 
 Peak memory is what the compiled estimate holds at once, as the compiler accounts for it: arguments, results and
 temporaries.
