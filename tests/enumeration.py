@@ -164,7 +164,7 @@ class Rated:
 
     def update(self, theta, params, state, rollout, policy, key):
         told = replace(self.base.coefficients, learning_rate=jnp.exp(theta["rate"]), entropy=theta["entropy"])
-        return self.base.update_with(told, (), params, state, rollout, policy, key)
+        return replace(self.base, coefficients=told).update((), params, state, rollout, policy, key)
 
 
 class ExactReturn:

@@ -36,19 +36,8 @@ class ActorCritic:
     def update(
         self, theta: Theta, params: Params, state: RuleState, rollout: Rollout, policy: Policy, key: PRNGKeyArray
     ) -> tuple[Params, RuleState, Metrics]:
-        return self.update_with(self.coefficients, theta, params, state, rollout, policy, key)
-
-    def update_with(
-        self,
-        coefficients: Coefficients,
-        theta: Theta,
-        params: Params,
-        state: RuleState,
-        rollout: Rollout,
-        policy: Policy,
-        key: PRNGKeyArray,
-    ) -> tuple[Params, RuleState, Metrics]:
         del key
+        coefficients = self.coefficients
         # Constants of the inner gradient by construction, not by a stop_gradient: that would also cut the meta-gradient
         # that reaches them from earlier updates.
         targets = prepare(params, coefficients, rollout, policy)

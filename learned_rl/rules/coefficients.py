@@ -1,12 +1,9 @@
 """The scalars of an actor-critic update: settings of a hand-designed rule, or the output of a learned schedule."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
-
-from learned_rl.types import Metrics, Params, Policy, Rollout, Rule, RuleState, Theta
+from jaxtyping import Array, Float
 
 Coefficient = float | Float[Array, ""]
 
@@ -31,23 +28,3 @@ class Coefficients:
     entropy: Coefficient = 0.01
     value_cost: Coefficient = 0.5
     clip: Coefficient = 0.2
-
-
-class Schedulable(Rule, Protocol):
-    """A rule whose coefficients can be fed from outside."""
-
-    @property
-    def coefficients(self) -> Coefficients: ...
-
-    def update_with(
-        self,
-        coefficients: Coefficients,
-        theta: Theta,
-        params: Params,
-        state: RuleState,
-        rollout: Rollout,
-        policy: Policy,
-        key: PRNGKeyArray,
-    ) -> tuple[Params, RuleState, Metrics]:
-        """`update`, with these coefficients instead of the rule's own."""
-        ...

@@ -128,18 +128,7 @@ class Drift:
     def update(
         self, theta: Theta, params: Params, state: RuleState, rollout: Rollout, policy: Policy, key: PRNGKeyArray
     ) -> tuple[Params, RuleState, Metrics]:
-        return self.update_with(self.coefficients, theta, params, state, rollout, policy, key)
-
-    def update_with(
-        self,
-        coefficients: Coefficients,
-        theta: Theta,
-        params: Params,
-        state: RuleState,
-        rollout: Rollout,
-        policy: Policy,
-        key: PRNGKeyArray,
-    ) -> tuple[Params, RuleState, Metrics]:
+        coefficients = self.coefficients
         # The probabilities that acted are no data: they move with the parameters that acted. Held constant, the first
         # step would be differentiated as DiCE's is, with a score term that `SamplingCorrected` would count again.
         learning_rate = coefficients.learning_rate * (1.0 - self.anneal * jnp.asarray(rollout.progress))

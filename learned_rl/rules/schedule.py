@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from learned_rl.rules.actor_critic import ActorCritic
-from learned_rl.rules.coefficients import Coefficients, Schedulable
-from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, RuleState, Theta
+from learned_rl.rules.coefficients import Coefficients
+from learned_rl.rules.nested import fed, part
+from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, Rule, RuleState, Theta
 
 LEARNABLE = ("learning_rate", "discount", "trace", "entropy", "clip")
 # Ranges: discount and trace move on the scale of their horizon 1 / (1 - x), the others on their own logarithm.
@@ -43,14 +44,13 @@ class Schedule:
       ValueError: `learned` names something that is not a coefficient, or `base` has none.
     """
 
-    base: Schedulable = ActorCritic()
+    base: Rule = ActorCritic()
     hidden: int = 8
     learned: tuple[str, ...] = LEARNABLE
     reach: float = 4.0
 
     def __post_init__(self):
-        if not isinstance(getattr(self.base, "coefficients", None), Coefficients):
-            raise ValueError(f"base: a {type(self.base).__name__} has no coefficients that could be scheduled")
+        part(self.base, "coefficients")
         for name in self.learned:
             if name not in LEARNABLE:
                 raise ValueError(f"learned: {name!r} is not a coefficient that can be learned; allowed: {LEARNABLE}")
@@ -80,7 +80,7 @@ class Schedule:
         net = theta["schedule"]
         u = jnp.tanh(x @ net["inward"] + net["bias"]) @ net["outward"] + net["offset"]
         u = self.reach * jnp.tanh(u / self.reach)
-        start = self.base.coefficients
+        start: Coefficients = part(self.base, "coefficients")
         moved = {}
         for name, u_i in zip(self.learned, u, strict=True):
             c = getattr(start, name)
@@ -93,9 +93,8 @@ class Schedule:
         self, theta: Theta, params: Params, state: Statistics, rollout: Rollout, policy: Policy, key: PRNGKeyArray
     ) -> tuple[Params, Statistics, Metrics]:
         coefficients = self.coefficients_at(theta, jnp.asarray(rollout.progress), state)
-        new, base, metrics = self.base.update_with(
-            coefficients, theta["base"], params, state.base, rollout, policy, key
-        )
+        told = fed(self.base, "coefficients", coefficients)
+        new, base, metrics = told.update(theta["base"], params, state.base, rollout, policy, key)
         metrics = metrics | {f"schedule_{name}": getattr(coefficients, name) for name in self.learned}
         return new, self._observe(state, base, params, new, rollout, policy), metrics
 
