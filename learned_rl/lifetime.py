@@ -41,7 +41,7 @@ class Lifetime:
       network: what the agent is.
       streams: environments an agent acts in side by side.
       steps: environment steps per stream between two updates.
-      updates: updates in a life; it defines `Rollout.progress` and nothing else.
+      updates: N, updates in a life; it defines `Rollout.progress` and `Rollout.lifetime` and nothing else.
     """
 
     tasks: TaskFamily
@@ -78,7 +78,8 @@ class Lifetime:
         """`steps` fresh steps with the agent's current parameters; the agent itself does not change."""
         progress = jnp.minimum(agent.updates / self.updates, 1.0)
         keys = jax.random.split(key, self.steps)
-        return collect(self.tasks, agent.task, self.policy, agent.params, agent.streams, keys, progress)
+        streams, rollout = collect(self.tasks, agent.task, self.policy, agent.params, agent.streams, keys, progress)
+        return streams, rollout._replace(lifetime=jnp.asarray(self.updates, jnp.float32))
 
     def live(self, theta: Theta, agent: Agent, key: PRNGKeyArray) -> tuple[Agent, Rollout, Metrics]:
         """One inner update: act, then let the rule change the agent."""

@@ -1,5 +1,6 @@
 """Acting: the streams of one agent, and what they record."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -46,6 +47,18 @@ def restart(last: Bool[Array, " B"], fresh: PyTree, following: PyTree) -> Any:
     return jax.tree.map(
         lambda new, old: jnp.where(last.reshape(last.shape + (1,) * (old.ndim - last.ndim)), new, old), fresh, following
     )
+
+
+def over_steps(function: Callable[[Array], Array], rollout: Rollout) -> Rollout:
+    """The rollout with `function` applied to all leaves `[T, B, ...]`; what is not of single steps stays as it is."""
+    whole = {"memory": rollout.memory, "progress": rollout.progress, "lifetime": rollout.lifetime}
+    steps = rollout._replace(memory=(), progress=(), lifetime=())  # type: ignore[arg-type]
+    return jax.tree.map(function, steps)._replace(**whole)
+
+
+def when(rollout: Rollout) -> Float[Array, "2"]:
+    """(n / N, log N): how much of its life an agent has behind it, and how long that is (Jackson et al. 2024)."""
+    return jnp.stack([jnp.asarray(rollout.progress), jnp.log(jnp.asarray(rollout.lifetime))])
 
 
 def collect(

@@ -39,6 +39,8 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
     "meta_network": {"meta_network": MetaNetwork},
     "values": {"categorical_values": CategoricalValues},
 }
+# Fields that files of before do not have: absent, they hold their default.
+ADDED: Mapping[type, frozenset[str]] = {LPG: frozenset({"temporal"}), LearnedDrift: frozenset({"temporal"})}
 _ID: dict[type, tuple[str, str]] = {
     kind: (role, name) for role, kinds in CLOSED_LIST.items() for name, kind in kinds.items()
 }
@@ -87,6 +89,7 @@ def _decode(value: Any, allowed: Mapping[str, type], where: str) -> Any:
         raise RuleRefused(f"{where}.id: {nearest(value['id'], allowed)}")
     defaults = kind()
     fields = {f.name for f in dataclasses.fields(kind)}
+    fields -= ADDED.get(kind, frozenset()) - set(value)
     same_names(set(value) - {"id"}, fields, where)
     arguments = {}
     for name in fields:

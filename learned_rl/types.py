@@ -97,6 +97,7 @@ class Rollout(NamedTuple):
       memory: the acting memory before the first step, `()` if none.
       progress: fraction of the lifetime lived before this rollout, in [0, 1). Not in the papers' rollouts: schedules
         and temporally-aware rules read it, and a rule must not have to know how long a lifetime is.
+      lifetime: N, how many updates the lifetime has; 1, whose logarithm is 0, where nobody said.
       behaviour: the distribution that acted, `[T, B, ...]`; `()` if it was that of the agent that learns. Rules that
         look at the probabilities of actions not taken need it.
     """
@@ -110,6 +111,7 @@ class Rollout(NamedTuple):
     behaviour_log_prob: Float[Array, "T B"]
     memory: Memory = ()
     progress: Float[Array, ""] | np.float32 = np.float32(0.0)
+    lifetime: Float[Array, ""] | np.float32 = np.float32(1.0)
     behaviour: Any = ()
 
 

@@ -61,6 +61,20 @@ def drift() -> Rule:
     return Drift(drift=LearnedDrift())
 
 
+def ta_lpg() -> Rule:
+    """Temporally-aware LPG (Jackson et al. 2024): it also sees how much of its life an agent has left."""
+    from learned_rl.rules.lpg import LPG
+
+    return LPG(temporal=True)
+
+
+def ta_drift() -> Rule:
+    """Temporally-aware learned drift (Jackson et al. 2024), starting as PPO."""
+    from learned_rl.rules.drift import Drift, LearnedDrift
+
+    return Drift(drift=LearnedDrift(temporal=True))
+
+
 def schedule() -> Rule:
     """Actor-critic coefficients as learned functions of how a lifetime is going, starting as a2c."""
     from learned_rl.rules.schedule import Schedule
@@ -69,7 +83,14 @@ def schedule() -> Rule:
 
 
 BUILT_IN: Mapping[str, Callable[[], Rule]] = {"a2c": a2c, "ppo": ppo, "dpo": dpo, "random": random}
-LEARNABLE: Mapping[str, Callable[[], Rule]] = {"lpg": lpg, "disco": disco, "drift": drift, "schedule": schedule}
+LEARNABLE: Mapping[str, Callable[[], Rule]] = {
+    "lpg": lpg,
+    "ta-lpg": ta_lpg,
+    "disco": disco,
+    "drift": drift,
+    "ta-drift": ta_drift,
+    "schedule": schedule,
+}
 
 
 def disco103(content: bytes) -> tuple[Rule, Theta, dict[str, Any]]:

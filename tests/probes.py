@@ -144,6 +144,7 @@ def made_up_rollout(policy, params, key, steps=6, streams=4) -> Rollout:
         behaviour_log_prob=jnp.zeros(()),
         memory=memory,
         progress=jnp.float32(0.25),
+        lifetime=jnp.float32(100.0),
     )
     # Another policy of the same family acted.
     acted = jax.tree.map(lambda p, k: p + 0.3 * jax.random.normal(k, p.shape), params, split_like(next(keys), params))

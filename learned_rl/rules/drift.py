@@ -8,6 +8,7 @@ with a drift f >= 0, f = 0 and df/dr = 0 at r = 1. PPO's clip is such a drift, D
 learned one, and LPO's is a network. Here f is a field.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -18,18 +19,27 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from learned_rl.losses import gae, normalised
 from learned_rl.optimizers import Adam, InnerOptimizer
+from learned_rl.rollout import over_steps, when
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, RuleState, Theta
 
 Numbers = Float[Array, "..."]
 
 
+NEVER = (0.0, 0.0)
+
+
 class DriftFunction(Protocol):
-    """f(r, A), elementwise. Takes log r: at r = 1 it is exact, and it is what the data give."""
+    """f(r, A), elementwise. Takes log r: at r = 1 it is exact, and it is what the data give.
+
+    `now` is (n / N, log N), see `learned_rl.rollout.when`; a drift may change over a lifetime.
+    """
 
     def init(self, key: PRNGKeyArray) -> Theta: ...
 
-    def __call__(self, theta: Theta, log_ratio: Numbers, advantage: Numbers, clip: Any) -> Numbers: ...
+    def __call__(
+        self, theta: Theta, log_ratio: Numbers, advantage: Numbers, clip: Any, now: Any = NEVER
+    ) -> Numbers: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class ClipDrift:
     def init(self, key: PRNGKeyArray) -> tuple[()]:
         return ()
 
-    def __call__(self, theta, log_ratio, advantage, clip):
+    def __call__(self, theta, log_ratio, advantage, clip, now=NEVER):
         ratio = jnp.exp(log_ratio)
         return nn.relu((ratio - jnp.clip(ratio, 1 - clip, 1 + clip)) * advantage)
 
@@ -58,7 +68,7 @@ class DiscoveredDrift:
     def init(self, key: PRNGKeyArray) -> tuple[()]:
         return ()
 
-    def __call__(self, theta, log_ratio, advantage, clip):
+    def __call__(self, theta, log_ratio, advantage, clip, now=NEVER):
         up, down = (jnp.exp(log_ratio) - 1) * advantage, log_ratio * advantage
         positive = nn.relu(up - self.alpha * jnp.tanh(up / self.alpha))
         negative = nn.relu(down - self.beta * jnp.tanh(down / self.beta))
@@ -72,19 +82,25 @@ class LearnedDrift:
     N has one tanh layer and no biases (the published code's architecture), so N = 0 at r = 1 and the drift
     conditions hold for every theta: the 1e-4 keeps f = 0 in a neighbourhood. It starts from a zero output layer:
     untrained, it *is* `base` but for that 1e-4 (the paper starts from small random weights).
+
+    With `temporal`, x is x times (1, n / N, log N) for n of N updates of the life: TA-LPO (Jackson et al. 2024). A
+    product, not inputs of their own: those would not vanish at r = 1, and the drift conditions hold at every time.
     """
 
     hidden: int = 128
     base: ClipDrift | DiscoveredDrift = ClipDrift()
+    temporal: bool = False
 
     def init(self, key: PRNGKeyArray) -> Theta:
-        inward = nn.initializers.lecun_normal()(key, (8, self.hidden))
+        inward = nn.initializers.lecun_normal()(key, (24 if self.temporal else 8, self.hidden))
         return {"inward": inward, "outward": jnp.zeros((self.hidden,))}
 
-    def __call__(self, theta, log_ratio, advantage, clip):
+    def __call__(self, theta, log_ratio, advantage, clip, now=NEVER):
         ratio = jnp.exp(log_ratio)
         x = jnp.stack([log_ratio, log_ratio**2, 1 - ratio, (1 - ratio) ** 2], axis=-1)
         x = jnp.concatenate([x, x * advantage[..., None]], axis=-1)
+        if self.temporal:
+            x = jnp.concatenate([x, x * now[0], x * now[1]], axis=-1)
         learned = jnp.tanh(x @ theta["inward"]) @ theta["outward"]
         return nn.relu(self.base((), log_ratio, advantage, clip) + learned - 1e-4)
 
@@ -96,6 +112,11 @@ class Batch(NamedTuple):
     advantage: Float[Array, "T B"]
     target: Float[Array, "T B"]
     value: Float[Array, "T B"]
+
+    def over_steps(self, function: Callable[[Array], Array]) -> "Batch":
+        """With `function` applied to all leaves `[T, B, ...]`, see `learned_rl.rollout.over_steps`."""
+        targets = (function(self.advantage), function(self.target), function(self.value))
+        return Batch(over_steps(function, self.rollout), *targets)
 
 
 @dataclass(frozen=True)
@@ -158,7 +179,8 @@ class Drift:
         outputs = policy.unroll(params, batch.rollout)
         log_ratio = outputs.policy.log_prob(batch.rollout.action) - batch.rollout.behaviour_log_prob
         advantage = normalised(batch.advantage)
-        gain = jnp.exp(log_ratio) * advantage - self.drift(theta, log_ratio, advantage, c.clip)
+        drift = self.drift(theta, log_ratio, advantage, c.clip, when(batch.rollout))
+        gain = jnp.exp(log_ratio) * advantage - drift
         value = outputs.flat["value"][..., 0]
         near = batch.value + jnp.clip(value - batch.value, -c.clip, c.clip)
         value_loss = 0.5 * jnp.mean(jnp.maximum((value - batch.target) ** 2, (near - batch.target) ** 2))
@@ -172,10 +194,7 @@ def as_samples(batch: Batch) -> Batch:
     """With single steps along the second axis, `[1, T B]`, unless a memory ties a stream's steps together."""
     if jax.tree.leaves(batch.rollout.memory):
         return batch
-    progress = batch.rollout.progress
-    batch = batch._replace(rollout=batch.rollout._replace(progress=()))
-    batch = jax.tree.map(lambda x: x.reshape((1, -1, *x.shape[2:])), batch)
-    return batch._replace(rollout=batch.rollout._replace(progress=progress))
+    return batch.over_steps(lambda x: x.reshape((1, -1, *x.shape[2:])))
 
 
 def shuffled(size: int, count: int, key: PRNGKeyArray) -> Int[Array, "count size/count"]:
@@ -198,6 +217,6 @@ def take(batch: Batch, chosen: Int[Array, " n"]) -> Batch:
         # Numbers of a permutation are never out of bounds.
         return lambda x: jnp.take(x, chosen, axis=axis, mode="clip", unique_indices=True)
 
-    memory, progress = jax.tree.map(along(0), batch.rollout.memory), batch.rollout.progress
-    part = jax.tree.map(along(1), batch._replace(rollout=batch.rollout._replace(memory=(), progress=())))
-    return part._replace(rollout=part.rollout._replace(memory=memory, progress=progress))
+    memory = jax.tree.map(along(0), batch.rollout.memory)
+    part = batch.over_steps(along(1))
+    return part._replace(rollout=part.rollout._replace(memory=memory))

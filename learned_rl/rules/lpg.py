@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from learned_rl.optimizers import Adam, InnerOptimizer
+from learned_rl.rollout import when
 from learned_rl.types import Heads, Metrics, Outputs, Params, Policy, Rollout, RuleState, Theta
 
 
@@ -72,6 +73,10 @@ class LPG:
     there, as V-trace would be; s_{t+1} is the observation before a reset. For real actions pi(a|s) is a density and is
     squashed by p / (1 + p); the paper has discrete actions only. The policy-entropy bonus of the paper's *outer* loss
     is a meta-objective's business.
+
+    Attributes:
+      temporal: whether x_t ends with n / N and log N, for n of N updates of the life: TA-LPG (Jackson et al. 2024,
+        "Discovering Temporally-Aware Reinforcement Learning Algorithms"). What it learns is then a schedule too.
     """
 
     predictions: int = 30
@@ -80,6 +85,7 @@ class LPG:
     prediction_cost: float = 0.5
     learning_rate: float = 3e-3
     optimizer: InnerOptimizer = Adam()
+    temporal: bool = False
 
     @property
     def heads(self) -> Heads:
@@ -90,9 +96,9 @@ class LPG:
         return _TargetNetwork(self.hidden, self.predictions)
 
     def init(self, key: PRNGKeyArray) -> Theta:
-        steps, m = 2, self.predictions
+        steps, inputs, m = 2, 6 if self.temporal else 4, self.predictions
         return self._network.init(
-            key, jnp.zeros((steps, 4)), jnp.zeros((steps, m)), jnp.zeros((steps, m)), jnp.zeros(steps, bool)
+            key, jnp.zeros((steps, inputs)), jnp.zeros((steps, m)), jnp.zeros((steps, m)), jnp.zeros(steps, bool)
         )["params"]
 
     def birth(self, theta: Theta, policy: Policy, key: PRNGKeyArray) -> tuple[Params, RuleState]:
@@ -106,6 +112,9 @@ class LPG:
         probability = jax.nn.sigmoid(log_prob) if real_actions else jnp.exp(log_prob)
         gamma = jnp.full_like(rollout.reward, self.discount)
         inputs = jnp.stack([rollout.reward, rollout.discount, gamma, probability], axis=-1)
+        if self.temporal:
+            now = jnp.broadcast_to(when(rollout), (*gamma.shape, 2))
+            inputs = jnp.concatenate([inputs, now], axis=-1)
         y, next_y = (jax.nn.softmax(out.flat["prediction"]) for out in (outputs, following))
 
         def stream(inputs, y, next_y, last) -> Any:

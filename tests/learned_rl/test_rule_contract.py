@@ -34,7 +34,9 @@ RULES = {
     "dpo": Drift(drift=DiscoveredDrift(), epochs=2, minibatches=2),
     "random": NoLearning(),
     "drift": Drift(drift=LearnedDrift(hidden=8), epochs=3, minibatches=1),
+    "ta-drift": Drift(drift=LearnedDrift(hidden=8, temporal=True), epochs=3, minibatches=1),
     "lpg": LPG(predictions=4, hidden=6),
+    "ta-lpg": LPG(predictions=4, hidden=6, temporal=True),
     "disco": Disco(MetaNetwork(4, hidden=6, lifetime_hidden=5, embedding=8), CategoricalValues(bins=11, limit=10.0)),
     "schedule": Schedule(Drift(epochs=2, minibatches=2), hidden=4),
 }

@@ -17,7 +17,7 @@ import safetensors.numpy
 from learned_rl import rule_file
 from learned_rl.optimizers import Adam, Sgd
 from learned_rl.rule_file import RuleRefused, load_rule, save_rule, verify_rule
-from learned_rl.rule_settings import CLOSED_LIST, encode
+from learned_rl.rule_settings import CLOSED_LIST, decode, encode
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import DiscoveredDrift, Drift, LearnedDrift
@@ -79,6 +79,16 @@ def test_tensors_are_named_by_their_path_and_sha256sum_understands_the_manifest(
     assert lines == [
         f"{hashlib.sha256((saved / n).read_bytes()).hexdigest()}  {n}" for n in ("rule.json", "rule.safetensors")
     ]
+
+
+def test_settings_written_before_a_field_was_added_are_read_with_its_default():
+    """Of the fields that were added; any other that is missing is still refused."""
+    for rule in (LPG(hidden=4), Drift(drift=LearnedDrift(hidden=4))):
+        old = json.loads(json.dumps(encode(rule)).replace(', "temporal": false', ""))
+        assert "temporal" not in json.dumps(old)
+        assert decode(old) == rule
+    with pytest.raises(RuleRefused, match="rule: hidden missing"):
+        decode({name: value for name, value in encode(LPG()).items() if name not in ("hidden", "temporal")})
 
 
 def test_a_rule_file_is_replaced_whole_and_nothing_is_left_behind(saved):

@@ -105,29 +105,66 @@ def test_discovered_drift_is_the_published_one():
         assert f[i] == pytest.approx(max(0.0, x - scale * np.tanh(x / scale)), abs=2e-5)
 
 
-RANDOM_THETA = jitter(LearnedDrift(hidden=16).init(jax.random.key(0)), jax.random.key(1), 1.0)
+LEARNED = LearnedDrift(hidden=16)
+TEMPORAL = LearnedDrift(hidden=16, temporal=True)
+RANDOM_THETA, RANDOM_TEMPORAL = (
+    jitter(drift.init(jax.random.key(0)), jax.random.key(1), 1.0) for drift in (LEARNED, TEMPORAL)
+)
+MOMENTS = [(0.0, 0.0), (0.0, np.log(100.0)), (0.5, np.log(100.0)), (1.0, np.log(1e5))]
 
 
 @pytest.mark.parametrize(
-    ("drift", "theta"), [(ClipDrift(), ()), (DiscoveredDrift(), ()), (LearnedDrift(hidden=16), RANDOM_THETA)]
+    ("drift", "theta", "now"),
+    [(ClipDrift(), (), (0.0, 0.0)), (DiscoveredDrift(), (), (0.0, 0.0)), (LEARNED, RANDOM_THETA, (0.0, 0.0))]
+    + [(TEMPORAL, RANDOM_TEMPORAL, now) for now in MOMENTS],
 )
-def test_drifts_meet_the_conditions_of_mirror_learning(drift, theta):
-    f = jax.jit(lambda log_ratio, a: drift(theta, log_ratio, a, 0.2))
+def test_drifts_meet_the_conditions_of_mirror_learning(drift, theta, now):
+    f = jax.jit(lambda log_ratio, a: drift(theta, log_ratio, a, 0.2, now))
     values = f(LOG_RATIOS, ADVANTAGES)
     assert values.min() >= 0
     assert values.max() > 0.1
     a = jnp.linspace(-3, 3, 13)
     # In a neighbourhood: relu'(0) = 0 by convention would hide a kink at r = 1.
-    for log_ratio in (-5e-7, 0.0, 5e-7):
+    for log_ratio in (-1.2e-7, 0.0, 1.2e-7):
         np.testing.assert_allclose(f(jnp.full(13, log_ratio), a), 0, atol=1e-9)
     np.testing.assert_allclose(jax.vmap(jax.grad(f))(jnp.zeros(13), a), 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("temporal", [False, True])
 @pytest.mark.parametrize("base", [ClipDrift(), DiscoveredDrift()])
-def test_an_untrained_learned_drift_is_its_base(base):
-    drift = LearnedDrift(hidden=16, base=base)
-    found = drift(drift.init(jax.random.key(0)), LOG_RATIOS, ADVANTAGES, 0.2)
+def test_an_untrained_learned_drift_is_its_base(base, temporal):
+    drift = LearnedDrift(hidden=16, base=base, temporal=temporal)
+    found = drift(drift.init(jax.random.key(0)), LOG_RATIOS, ADVANTAGES, 0.2, (0.5, 3.0))
     np.testing.assert_allclose(found, base((), LOG_RATIOS, ADVANTAGES, 0.2), atol=1.01e-4)
+
+
+def test_a_temporally_aware_drift_is_the_equation_written_out():
+    w = jax.tree.map(lambda x: np.asarray(x, np.float64), RANDOM_TEMPORAL)
+    now = (0.5, np.log(100.0))
+    found = TEMPORAL(RANDOM_TEMPORAL, LOG_RATIOS, ADVANTAGES, 0.2, now)
+    for i in range(0, len(RATIOS), 7):
+        r, a = RATIOS[i], float(ADVANTAGES[i])
+        x = np.array([np.log(r), np.log(r) ** 2, 1 - r, (1 - r) ** 2])
+        x = np.outer((1.0, *now), np.outer((1.0, a), x)).ravel()
+        clip = max(0.0, (r - np.clip(r, 0.8, 1.2)) * a)
+        assert found[i] == pytest.approx(max(0.0, clip + np.tanh(x @ w["inward"]) @ w["outward"] - 1e-4), abs=2e-4)
+
+
+@pytest.mark.parametrize("rule", [Drift(TEMPORAL, C, PLAIN, epochs=2, minibatches=2), Drift(LEARNED, C, PLAIN, 2, 2)])
+def test_a_temporally_aware_drift_sees_when_in_its_life_an_agent_is(rule):
+    policy, params, rollout = made(SMALL, Discrete(3), VALUE)
+    theta = RANDOM_TEMPORAL if rule.drift.temporal else RANDOM_THETA
+    _, state = rule.birth(theta, policy, KEY)
+
+    @jax.jit
+    def logits(progress, lifetime):
+        seen = rollout._replace(progress=progress, lifetime=lifetime)
+        after = rule.update(theta, params, state, seen, policy, KEY)[0]
+        return policy.unroll(after, rollout).policy.logits
+
+    here, later, longer = (logits(*map(jnp.float32, at)) for at in ((0.1, 100.0), (0.9, 100.0), (0.1, 1000.0)))
+    for elsewhere in (later, longer):
+        assert np.any(here != elsewhere) == rule.drift.temporal
 
 
 @pytest.mark.parametrize(
@@ -300,7 +337,7 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def transcribed_targets(theta, rollout, probability, y, next_y, gamma):
+def transcribed_targets(theta, rollout, probability, y, next_y, gamma, when=()):
     """Oh et al. 2020, section 3.2, one step of one stream at a time, with the LSTM written out."""
     w = jax.tree.map(lambda x: np.asarray(x, np.float64), theta)
 
@@ -317,7 +354,7 @@ def transcribed_targets(theta, rollout, probability, y, next_y, gamma):
         for t in reversed(range(steps)):
             if rollout.last[t, b]:
                 h, c = np.zeros(7), np.zeros(7)
-            x = np.array([rollout.reward[t, b], rollout.discount[t, b], gamma, probability[t, b]])
+            x = np.array([rollout.reward[t, b], rollout.discount[t, b], gamma, probability[t, b], *when])
             x = np.concatenate([x, phi(y[t, b]), phi(next_y[t, b])])
             cell = w["lstm"]
             i, f, g, o = (x @ cell[f"i{n}"]["kernel"] + dense(h, cell[f"h{n}"]) for n in "ifgo")
@@ -362,6 +399,23 @@ def test_lpg_is_equation_two(actions, lpg_theta):
     assert_trees_close(found, expected, rtol=1e-3, atol=1e-5)
     assert metrics["policy_target_square"] == pytest.approx((pi_hat**2).mean(), rel=1e-3)
     assert metrics["prediction_target_square"] == pytest.approx((y_hat**2).sum(-1).mean(), rel=1e-3)
+
+
+def test_temporally_aware_lpg_reads_two_numbers_more(lpg_theta):
+    """n / N and log N, after the four inputs of LPG; and LPG with and without is told apart by its input weights."""
+    rule = dataclasses.replace(SMALL_LPG, temporal=True)
+    theta = jax.jit(lambda: jitter(rule.init(jax.random.key(0)), jax.random.key(1), 0.5))()
+    policy, params, rollout = made(SMALL, Discrete(3), rule.heads)
+    outputs, following = policy.unroll(params, rollout), policy.unroll_next(params, rollout)
+    y, next_y = (softmax(np.asarray(o.flat["prediction"], np.float64)) for o in (outputs, following))
+    probability = np.exp(np.asarray(outputs.policy.log_prob(rollout.action), np.float64))
+    for progress, lifetime in ((0.25, 100.0), (0.75, 20.0)):
+        moment = rollout._replace(progress=jnp.float32(progress), lifetime=jnp.float32(lifetime))
+        targets = jax.jit(rule.targets)(theta, moment, outputs, following)
+        told = (progress, np.log(lifetime))
+        pi_hat, y_hat = transcribed_targets(theta, rollout, probability, y, next_y, 0.9, told)
+        np.testing.assert_allclose(targets.policy, pi_hat, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(targets.prediction, y_hat, rtol=1e-3, atol=1e-5)
 
 
 def test_lpg_targets_are_differentiable_in_theta(lpg_theta):

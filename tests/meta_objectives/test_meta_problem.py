@@ -73,8 +73,9 @@ def test_a_broken_agent_is_said_in_the_loss():
 def test_progress_is_the_fraction_of_the_life_lived():
     p = problem(LifetimeReturn())
     agent = jax.jit(p.start)((), KEY).agent
-    progress = [p.lifetime.act(agent._replace(updates=jnp.asarray(u)), KEY)[1].progress for u in (0, 3, 6, 9)]
-    np.testing.assert_allclose(progress, [0.0, 0.5, 1.0, 1.0])
+    rollouts = [p.lifetime.act(agent._replace(updates=jnp.asarray(u)), KEY)[1] for u in (0, 3, 6, 9)]
+    np.testing.assert_allclose([r.progress for r in rollouts], [0.0, 0.5, 1.0, 1.0])
+    assert [r.lifetime for r in rollouts] == [6.0] * 4
 
 
 # theta -> updates -> judgement, all data fixed, in double precision against finite differences.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from learned_rl.rollout import over_steps
 from learned_rl.types import Outputs, Params, Policy, Rollout
 
 
@@ -67,8 +68,7 @@ def following(now: Predictions, params: Params, rollout: Rollout, policy: Policy
         )
 
     def at_the_end() -> Predictions:
-        end = jax.tree.map(lambda x: x[-1:], rollout._replace(progress=()))
-        beyond = Predictions.of(policy.unroll_next(params, end._replace(progress=rollout.progress)))
+        beyond = Predictions.of(policy.unroll_next(params, over_steps(lambda x: x[-1:], rollout)))
         return jax.tree.map(lambda b, x: jnp.concatenate([x[1:], b]), beyond, now)
 
     if jax.tree.leaves(rollout.memory):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from learned_rl.action_network import ActionNetwork
 from learned_rl.families import catch
 from learned_rl.lifetime import Agent, Lifetime
+from learned_rl.rollout import over_steps
 from learned_rl.types import Rollout
 
 STREAMS, STEPS, CAPACITY, BATCH, WINDOW = 2, 29, 1024, 64, 50
@@ -32,8 +33,8 @@ def lifetime(rule):
 
 
 def by_stream(rollout):
-    """Leaves `[B, T, ...]`."""
-    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rollout._replace(progress=()))
+    """Leaves `[B, T, ...]`, and nothing of when in the life it was."""
+    return over_steps(lambda x: jnp.swapaxes(x, 0, 1), rollout)._replace(progress=(), lifetime=())
 
 
 def start(rule, theta, key):
@@ -55,7 +56,8 @@ def iterate(rule, theta, run, key):
     )
     stored = jnp.minimum(STREAMS * (run.iteration + 1), CAPACITY)
     chosen = jax.random.randint(key_draw, (BATCH,), 0, stored)
-    drawn = jax.tree.map(lambda x: jnp.swapaxes(x[chosen], 0, 1), replay)._replace(progress=rollout.progress)
+    drawn = jax.tree.map(lambda x: jnp.swapaxes(x[chosen], 0, 1), replay)
+    drawn = drawn._replace(progress=rollout.progress, lifetime=rollout.lifetime)
     old = run.agent
     params, state, metrics = rule.update(theta, old.params, old.rule_state, drawn, life.policy, key_update)
     params, state = jax.tree.map(

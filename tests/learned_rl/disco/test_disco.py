@@ -10,6 +10,7 @@ import pytest
 from learned_rl.action_network import ActionNetwork
 from learned_rl.distributions import Categorical
 from learned_rl.optimizers import Sgd
+from learned_rl.rollout import over_steps
 from learned_rl.rules.disco.averages import MovingAverage
 from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.predictions import Pair, Predictions, following
@@ -41,7 +42,7 @@ def cast(rule, actions=A, seed=0):
         return Predictions(*(jnp.asarray(rng.normal(size=(T, B, *s)), jnp.float32) for s in shapes))
 
     _, _, rollout = made(SMALL, Discrete(actions), rule.heads)
-    rollout = jax.tree.map(lambda x: x[:T, :B], rollout._replace(memory=(), progress=()))
+    rollout = over_steps(lambda x: x[:T, :B], rollout)
     return Pair(said(), said()), Pair(said(), said()), rollout
 
 
