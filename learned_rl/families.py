@@ -5,6 +5,7 @@
 
 from typing import Any
 
+from learned_rl.goal_tasks import GoalGrid, Navigation
 from learned_rl.gymnax_tasks import Constant, GymnaxFamily, IntegersIn, LogUniform, SpikeAt, Uniform
 
 
@@ -113,3 +114,13 @@ def deep_sea(size: int = 8) -> GymnaxFamily:
 def minatar(game: str) -> GymnaxFamily:
     """`Asterix`, `Breakout`, `Freeway`, `Seaquest` or `SpaceInvaders`; without sticky actions, as gymnax has them."""
     return fixed(f"{game}-MinAtar")
+
+
+def navigation(steps: int = 100) -> Navigation:
+    """A point in the plane that walks to a goal it does not see; the goal is fixed for a life."""
+    return Navigation(steps)
+
+
+def goal_grid(size: int = 5, steps: int = 15) -> GoalGrid:
+    """A grid in which one hidden cell pays; which one is fixed for a life."""
+    return GoalGrid(size, steps)
