@@ -21,6 +21,7 @@ from runs.lock import RunLock
 from runs.loop import Outcome, train
 from runs.mlflow_sink import MlflowSink
 from runs.overrides import apply_overrides, flatten
+from runs.parts import loaded
 from runs.signals import StopRequest, stop_on_signal
 from runs.suites import Trial
 from runs.transfer import Comparison, Contender, compare, fingerprint
@@ -35,13 +36,15 @@ def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str
         for name, value in settings.items():
             print(f"--{name} {value}")
         return {"configuration": settings}
+    path: Path = known.run_dir or Path("out") / recipe
     _check(experiment)
+    if not (path / "checkpoints").exists():  # a run that goes on has them already
+        loaded(experiment.sources, jax.eval_shape(experiment.rule.init, jax.random.key(0)), known.tracking_uri)
     held_out = catalogue.suite(experiment.transfer.suite) if experiment.transfer.suite else ()
     sharded = lives_over(experiment.outer.batches, known.devices)
-    path: Path = known.run_dir or Path("out") / recipe
     with _recording(path, settings, known, experiment.name, _tags(experiment)) as (folder, journal, stop):
         with sharded:
-            outcome = train(experiment, folder.path, journal, stop, known.quiet)
+            outcome = train(experiment, folder.path, journal, stop, known.quiet, known.tracking_uri)
         if stop.requested:
             return _stopped(folder, stop, f"at step {outcome.step}") | {"step": outcome.step}
         summary = _publish(experiment, folder, journal, outcome)
@@ -109,7 +112,7 @@ def _check(experiment: Experiment) -> None:
         theta = jax.eval_shape(experiment.rule.init, key)
         for _, problem in experiment.problems:
             jax.eval_shape(problem.advance, theta, jax.eval_shape(problem.start, theta, key), key)
-        jax.eval_shape(lambda theta, key: experiment.outer.init(experiment.problems, theta, key), theta, key)
+        jax.eval_shape(lambda theta, key: experiment.learner.init(experiment.problems, theta, key), theta, key)
     except ValueError as mistake:
         raise ConfigurationError(str(mistake)) from mistake
 

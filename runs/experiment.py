@@ -8,6 +8,7 @@ from learned_rl.networks import Network
 from learned_rl.types import Rule, TaskFamily
 from meta_objectives.problem import MetaObjective, MetaProblem
 from runs.learners import OuterLearner
+from runs.parts import Partly, Source, source
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class Experiment:
       report_every: outer steps per dispatch, and between two reports.
       checkpoint_every: outer steps between two checkpoints; a multiple of `report_every`.
       transfer: what to do with the rule at the end.
+      frozen: dotted paths of parts of theta that stay as they start, e.g. `optimizer` or `base.schedule`.
+      loaded: parts of theta that start as in rules learned before: `PART=RULE` or `PART=RULE#PART_THERE`, RULE being
+        whatever `learned-rl transfer` takes, e.g. `optimizer=out/rules/open#optimizer`.
       patience: reports in a row with more than a quarter of the lives dead before the run stops itself (exit 76).
       seed: root of every random number.
 
@@ -80,6 +84,8 @@ class Experiment:
     report_every: int = 10
     checkpoint_every: int = 50
     transfer: Transfer = Transfer()
+    frozen: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
     patience: int = 10
     seed: int = 0
 
@@ -87,6 +93,7 @@ class Experiment:
         for name in ("steps", "report_every", "checkpoint_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        _ = self.sources
         names = [tasks.name for tasks in self.families]
         if not names or len({*names}) < len(names):
             raise ValueError(f"there must be at least one task family, and each once, but there are {names}")
@@ -115,6 +122,16 @@ class Experiment:
         return tuple(
             (tasks.name, MetaProblem(self.lifetime(tasks), self.objective, i.segment)) for tasks in self.families
         )
+
+    @property
+    def learner(self) -> OuterLearner:
+        """What improves theta: `outer`, on all that is not frozen."""
+        return Partly(self.outer, self.frozen) if self.frozen else self.outer
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """`loaded`, read."""
+        return tuple(map(source, self.loaded))
 
     def lifetime(self, tasks: TaskFamily) -> Lifetime:
         """An inner training run on `tasks`."""

@@ -15,6 +15,7 @@ from runs.durable import disk_errors
 from runs.errors import DiskError, NumericalStop
 from runs.experiment import Experiment
 from runs.journal import Journal
+from runs.parts import loaded
 from runs.programs import Programs
 from runs.progress import Progress
 from runs.signals import StopRequest
@@ -39,7 +40,14 @@ class Outcome:
     compile_seconds: float
 
 
-def train(experiment: Experiment, folder: Path, journal: Journal, stop: StopRequest, quiet: bool = False) -> Outcome:
+def train(
+    experiment: Experiment,
+    folder: Path,
+    journal: Journal,
+    stop: StopRequest,
+    quiet: bool = False,
+    tracking_uri: str | None = None,
+) -> Outcome:
     """Runs an experiment to its last step, resuming from the newest checkpoint in `folder` if there is one.
 
     A checkpoint holds everything (theta, moments or strategy, all live lives), so that a resumed run is bitwise the run
@@ -53,7 +61,11 @@ def train(experiment: Experiment, folder: Path, journal: Journal, stop: StopRequ
     checkpoints = Checkpoints(folder / "checkpoints")
     programs = Programs(experiment)
     found = checkpoints.latest(programs.state_shape)
-    begun, state, extra = found if found else (0, programs.birth(), {"sick": 0, "metrics": {}})
+    if found:
+        begun, state, extra = found
+    else:
+        given = loaded(experiment.sources, programs.theta_shape, tracking_uri) if experiment.loaded else {}
+        begun, state, extra = 0, programs.birth(given), {"sick": 0, "metrics": {}}
     # On resuming too: the checkpoint may have been the last thing that the killed process wrote.
     _save_rule(experiment, state, folder / ("rule" if found else "rule-untrained"), begun, extra["metrics"])
     step, sick, total, failures = begun, extra["sick"], experiment.steps, 0
@@ -85,7 +97,7 @@ def train(experiment: Experiment, folder: Path, journal: Journal, stop: StopRequ
                         raise
                     logger.warning("%s; training goes on, the last good checkpoint stays", error)
             _stop_if_sick(experiment, sick, step, folder)
-    theta = jax.device_get(jax.jit(experiment.outer.theta)(state))
+    theta = jax.device_get(jax.jit(experiment.learner.theta)(state))
     return Outcome(step, theta, time.monotonic() - began, programs.compile_seconds)
 
 
@@ -105,10 +117,12 @@ def _save_rule(experiment: Experiment, state: Any, folder: Path, step: int, metr
         "env_steps": step * experiment.env_steps_per_step,
         "families": [tasks.name for tasks in experiment.families],
         "seed": experiment.seed,
+        "frozen": list(experiment.frozen),
+        "loaded": list(experiment.loaded),
         "metrics": metrics,
     }
     with disk_errors("saving the rule", folder):
         try:
-            save_rule(experiment.rule, experiment.outer.theta(state), folder, record)
+            save_rule(experiment.rule, experiment.learner.theta(state), folder, record)
         except RuleRefused as refused:  # the checkpoint holds it nevertheless
             raise NumericalStop(f"theta after step {step} is no rule that could be used: {refused}") from refused

@@ -30,7 +30,7 @@ CHILD = """
                 state = programs.birth()
                 for step in range(3):
                     state, metrics = programs.advance(state, step)
-                theta = jax.device_get(e.outer.theta(state))
+                theta = jax.device_get(e.learner.theta(state))
             content = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(theta))
             print(json.dumps([name, devices, hashlib.sha256(content).hexdigest(), metrics["meta/loss"]]), flush=True)
 """

@@ -28,6 +28,7 @@ from tests.tiny import experiment
         ({"steps": 0}, "steps=0 must be at least 1"),
         ({"patience": 0}, "patience=0 must be at least 1"),
         ({"families": ()}, "at least one task family"),
+        ({"loaded": ("out/open/rule",)}, "'out/open/rule' is not of the form PART=RULE or PART=RULE#PART_THERE"),
         (
             {"families": (families.catch(), families.catch())},
             r"each once, but there are \['Catch-10x5', 'Catch-10x5'\]",
@@ -55,7 +56,7 @@ class Fake:
 
     def __init__(self, experiment):
         self.state_shape = jax.eval_shape(lambda: self.birth_of(experiment))
-        self.birth = lambda: self.birth_of(experiment)
+        self.birth = lambda given: self.birth_of(experiment)
 
     @staticmethod
     def birth_of(experiment):
