@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from learned_rl.rules.actor_critic import ActorCritic
     from learned_rl.rules.disco.rule import Disco
     from learned_rl.rules.drift import Drift
+    from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
+    from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+    from learned_rl.rules.intrinsic.rule import Intrinsic
     from learned_rl.rules.lpg import LPG
     from learned_rl.rules.none import NoLearning
     from learned_rl.rules.schedule import Schedule
@@ -19,17 +22,22 @@ if TYPE_CHECKING:
 _HOME = {
     "ActionNetwork": "learned_rl.action_network",
     "ActorCritic": "learned_rl.rules.actor_critic",
+    "CountBonus": "learned_rl.rules.intrinsic.bonus",
     "Disco": "learned_rl.rules.disco.rule",
     "Drift": "learned_rl.rules.drift",
+    "Intrinsic": "learned_rl.rules.intrinsic.rule",
     "LPG": "learned_rl.rules.lpg",
     "Lifetime": "learned_rl.lifetime",
+    "LifetimeReward": "learned_rl.rules.intrinsic.learned",
     "LoadedRule": "learned_rl.rule_file",
     "Network": "learned_rl.networks",
     "NoLearning": "learned_rl.rules.none",
+    "RandomDistillation": "learned_rl.rules.intrinsic.bonus",
     "Rollout": "learned_rl.types",
     "Rule": "learned_rl.types",
     "RuleRefused": "learned_rl.rule_file",
     "Schedule": "learned_rl.rules.schedule",
+    "StateActionReward": "learned_rl.rules.intrinsic.learned",
     "load_rule": "learned_rl.rule_file",
     "save_rule": "learned_rl.rule_file",
     "verify_rule": "learned_rl.rule_file",
@@ -51,16 +59,21 @@ __all__ = [
     "LPG",
     "ActionNetwork",
     "ActorCritic",
+    "CountBonus",
     "Disco",
     "Drift",
+    "Intrinsic",
     "Lifetime",
+    "LifetimeReward",
     "LoadedRule",
     "Network",
     "NoLearning",
+    "RandomDistillation",
     "Rollout",
     "Rule",
     "RuleRefused",
     "Schedule",
+    "StateActionReward",
     "load_rule",
     "save_rule",
     "verify_rule",

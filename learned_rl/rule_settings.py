@@ -19,6 +19,9 @@ from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.disco.values import CategoricalValues
 from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDrift
+from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
+from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.none import NoLearning
 from learned_rl.rules.schedule import Schedule
@@ -29,6 +32,7 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "actor_critic": ActorCritic,
         "disco": Disco,
         "drift": Drift,
+        "intrinsic": Intrinsic,
         "lpg": LPG,
         "no_learning": NoLearning,
         "schedule": Schedule,
@@ -37,6 +41,12 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
     "drift": {"clip_drift": ClipDrift, "discovered_drift": DiscoveredDrift, "learned_drift": LearnedDrift},
     "coefficients": {"coefficients": Coefficients},
     "meta_network": {"meta_network": MetaNetwork},
+    "reward": {
+        "count_bonus": CountBonus,
+        "lifetime_reward": LifetimeReward,
+        "random_distillation": RandomDistillation,
+        "state_action_reward": StateActionReward,
+    },
     "values": {"categorical_values": CategoricalValues},
 }
 # Fields that files of before do not have: absent, they hold their default.

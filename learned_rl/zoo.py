@@ -33,6 +33,23 @@ def dpo() -> Rule:
     return Drift(drift=DiscoveredDrift(), anneal=True)
 
 
+def count_bonus() -> Rule:
+    """A2C with a bonus of 0.1 / sqrt(visits) for where an action led (Strehl & Littman 2008)."""
+    from learned_rl.rules.intrinsic.bonus import CountBonus
+    from learned_rl.rules.intrinsic.rule import Intrinsic
+
+    return Intrinsic(reward=CountBonus(), intrinsic=0.1)
+
+
+def rnd() -> Rule:
+    """PPO with a bonus for what a network that is trained on what was seen cannot predict (RND, Burda et al. 2018)."""
+    from learned_rl.rules.drift import Drift
+    from learned_rl.rules.intrinsic.bonus import RandomDistillation
+    from learned_rl.rules.intrinsic.rule import Intrinsic
+
+    return Intrinsic(Drift(anneal=True), RandomDistillation(), intrinsic=0.1)
+
+
 def random() -> Rule:
     """No learning: the agent acts as it was born, close to uniformly."""
     from learned_rl.rules.none import NoLearning
@@ -75,6 +92,13 @@ def ta_drift() -> Rule:
     return Drift(drift=LearnedDrift(temporal=True))
 
 
+def intrinsic() -> Rule:
+    """A learned reward that remembers the agent's whole life (Zheng et al. 2020), added to the task's."""
+    from learned_rl.rules.intrinsic.rule import Intrinsic
+
+    return Intrinsic()
+
+
 def schedule() -> Rule:
     """Actor-critic coefficients as learned functions of how a lifetime is going, starting as a2c."""
     from learned_rl.rules.schedule import Schedule
@@ -82,13 +106,21 @@ def schedule() -> Rule:
     return Schedule()
 
 
-BUILT_IN: Mapping[str, Callable[[], Rule]] = {"a2c": a2c, "ppo": ppo, "dpo": dpo, "random": random}
+BUILT_IN: Mapping[str, Callable[[], Rule]] = {
+    "a2c": a2c,
+    "ppo": ppo,
+    "dpo": dpo,
+    "count-bonus": count_bonus,
+    "rnd": rnd,
+    "random": random,
+}
 LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "lpg": lpg,
     "ta-lpg": ta_lpg,
     "disco": disco,
     "drift": drift,
     "ta-drift": ta_drift,
+    "intrinsic": intrinsic,
     "schedule": schedule,
 }
 

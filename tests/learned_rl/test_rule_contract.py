@@ -14,6 +14,9 @@ from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.disco.values import CategoricalValues
 from learned_rl.rules.drift import DiscoveredDrift, Drift, LearnedDrift
+from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
+from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.none import NoLearning
 from learned_rl.rules.schedule import Schedule
@@ -38,6 +41,10 @@ RULES = {
     "lpg": LPG(predictions=4, hidden=6),
     "ta-lpg": LPG(predictions=4, hidden=6, temporal=True),
     "disco": Disco(MetaNetwork(4, hidden=6, lifetime_hidden=5, embedding=8), CategoricalValues(bins=11, limit=10.0)),
+    "intrinsic": Intrinsic(reward=LifetimeReward(5, 2, 2)),
+    "state-action reward": Intrinsic(Drift(epochs=2, minibatches=2), StateActionReward(5, 2, 2), intrinsic=0.1),
+    "count bonus": Intrinsic(reward=CountBonus(64), intrinsic=0.1),
+    "rnd": Intrinsic(reward=RandomDistillation(5, 4, 2), intrinsic=0.1),
     "schedule": Schedule(Drift(epochs=2, minibatches=2), hidden=4),
 }
 CASES = {
