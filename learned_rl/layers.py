@@ -1,5 +1,6 @@
 """Layers as pure functions of `{"w", "b"}`, `w` being `[inputs, outputs]`."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
@@ -8,6 +9,31 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 Linear: TypeAlias = dict[str, Array]
+
+
+def orthogonal(gain: float) -> Callable[..., Float[Array, "rows columns"]]:
+    """Initialiser of matrices whose columns (rows, if there are more columns) are orthogonal, of norm `gain`.
+
+    Saxe et al. 2014. The same numbers as `jax.nn.initializers.orthogonal`, by modified Gram-Schmidt instead of LAPACK:
+    births happen inside loops over lives, where on two cores a call of LAPACK and parallel kernels can wait for each
+    other in XLA's thread pool for ever (seen on jaxlib 0.10.2).
+    """
+
+    def init(key: PRNGKeyArray, shape: tuple[int, int], dtype: Any = jnp.float32) -> Float[Array, "rows columns"]:
+        rows, columns = shape
+        drawn = jax.random.normal(key, (max(shape), min(shape)) if rows != columns else shape, dtype)
+
+        def orthonormal(j: Array, q: Array) -> Array:
+            column = q[:, j] / jnp.linalg.norm(q[:, j])
+            later = jnp.where(jnp.arange(q.shape[1]) > j, column @ q, 0)
+            return (q - jnp.outer(column, later)).at[:, j].set(column)
+
+        q = drawn
+        for _ in range(2):  # once leaves errors of the size of the condition number, twice does not
+            q = jax.lax.fori_loop(0, q.shape[1], orthonormal, q)
+        return gain * (q.T if rows < columns else q)
+
+    return init
 
 
 def start_linear(key: PRNGKeyArray, inputs: int, outputs: int, std: float | None = None) -> Linear:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from learned_rl.action_network import ActionNetwork
+from learned_rl.blueprint import blueprint_of
 from learned_rl.networks import Network
 from learned_rl.rollout import Streams, collect, start_streams
 from learned_rl.types import Metrics, Params, Policy, Rollout, Rule, RuleState, TaskFamily, Theta
@@ -38,10 +39,13 @@ class Lifetime:
     Attributes:
       tasks: what lives are drawn from.
       rule: how the agent learns.
-      network: what the agent is.
+      network: what the agent is, unless the rule brings its own (`learned_rl.blueprint`).
       streams: environments an agent acts in side by side.
       steps: environment steps per stream between two updates.
       updates: N, updates in a life; it defines `Rollout.progress` and `Rollout.lifetime` and nothing else.
+
+    Raises:
+      ValueError: a size below 1, or tasks of another shape than the agents that the rule brings.
     """
 
     tasks: TaskFamily
@@ -55,10 +59,14 @@ class Lifetime:
         for name in ("streams", "steps", "updates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if (blueprint := blueprint_of(self.rule)) is not None:
+            blueprint.check(self.tasks)
 
     @property
     def policy(self) -> Policy:
-        return self.network.build(self.tasks.obs_shape, self.tasks.actions, self.rule.heads)
+        blueprint = blueprint_of(self.rule)
+        network = self.network if blueprint is None else blueprint.network
+        return network.build(self.tasks.obs_shape, self.tasks.actions, self.rule.heads)
 
     @property
     def steps_per_update(self) -> int:

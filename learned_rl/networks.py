@@ -10,32 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from learned_rl.distributions import Categorical, Distribution, Normal
+from learned_rl.hypernetwork import Hypernetwork, Linear
+from learned_rl.layers import orthogonal
+from learned_rl.memories import GRU, Transformer
+from learned_rl.rollout import restart
 from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Memory, Outputs, Params, Rollout
-
-
-def orthogonal(gain: float) -> Callable[..., Float[Array, "rows columns"]]:
-    """Initialiser of matrices whose columns (rows, if there are more columns) are orthogonal, of norm `gain`.
-
-    Saxe et al. 2014. The same numbers as `jax.nn.initializers.orthogonal`, by modified Gram-Schmidt instead of LAPACK:
-    births happen inside loops over lives, where on two cores a call of LAPACK and parallel kernels can wait for each
-    other in XLA's thread pool for ever (seen on jaxlib 0.10.2).
-    """
-
-    def init(key: PRNGKeyArray, shape: tuple[int, int], dtype: Any = jnp.float32) -> Float[Array, "rows columns"]:
-        rows, columns = shape
-        drawn = jax.random.normal(key, (max(shape), min(shape)) if rows != columns else shape, dtype)
-
-        def orthonormal(j: Array, q: Array) -> Array:
-            column = q[:, j] / jnp.linalg.norm(q[:, j])
-            later = jnp.where(jnp.arange(q.shape[1]) > j, column @ q, 0)
-            return (q - jnp.outer(column, later)).at[:, j].set(column)
-
-        q = drawn
-        for _ in range(2):  # once leaves errors of the size of the condition number, twice does not
-            q = jax.lax.fori_loop(0, q.shape[1], orthonormal, q)
-        return gain * (q.T if rows < columns else q)
-
-    return init
 
 
 @dataclass(frozen=True)
@@ -69,8 +48,19 @@ class CNN:
         return MLP(self.hidden, self.activation)(x, 3, name)
 
 
-class _Agent(nn.Module):
-    """One time step, any leading axes: `(memory, obs) -> (memory, Outputs)`."""
+class _Body(nn.Module):
+    """What an observation says, any leading axes."""
+
+    settings: "Network"
+    obs_rank: int
+
+    @nn.compact
+    def __call__(self, obs: Float[Array, "..."]) -> Float[Array, "... features"]:
+        return self.settings.body(obs, self.obs_rank, "body")
+
+
+class _Heads(nn.Module):
+    """What the agent says, of features that may remember and of the observation itself; any leading axes."""
 
     settings: "Network"
     obs_rank: int
@@ -78,23 +68,18 @@ class _Agent(nn.Module):
     heads: Heads
 
     @nn.compact
-    def __call__(self, memory: Memory, obs: Float[Array, "..."]) -> tuple[Memory, Outputs]:
-        features = self.settings.body(obs, self.obs_rank, "body")
-        if self.settings.memory:
-            memory, features = nn.GRUCell(self.settings.memory, name="memory")(memory, features)
+    def __call__(self, features: Float[Array, "... features"], obs: Float[Array, "..."]) -> Outputs:
         head_features = features
         if self.settings.separate and (self.heads.flat or self.heads.per_action):
             head_features = self.settings.body(obs, self.obs_rank, "heads_body")
         flat = {k: nn.Dense(n, name=k)(head_features) for k, n in self.heads.flat.items()}
         per_action = {k: self._per_action(head_features, n, k) for k, n in self.heads.per_action.items()}
-        return memory, Outputs(self._policy(features), flat, per_action)
+        return Outputs(self._policy(features, obs), flat, per_action)
 
-    def _policy(self, features: Float[Array, "... features"]) -> Distribution:
-        # Gain 0.01: an agent is born close to uniform, whatever its body.
-        small = orthogonal(0.01)
+    def _policy(self, features: Float[Array, "... features"], obs: Float[Array, "..."]) -> Distribution:
         if isinstance(self.actions, Discrete):
-            return Categorical(nn.Dense(self.actions.count, kernel_init=small, name="policy")(features))
-        mean = nn.Dense(self.actions.size, kernel_init=small, name="policy")(features)
+            return Categorical(self.settings.readout(features, obs, self.actions.count))
+        mean = self.settings.readout(features, obs, self.actions.size)
         log_std = self.param("log_std", nn.initializers.zeros, (self.actions.size,))
         return Normal(mean, jnp.broadcast_to(log_std, mean.shape))
 
@@ -116,51 +101,72 @@ class NetworkPolicy:
     heads: Heads
 
     @property
-    def _module(self) -> _Agent:
-        return _Agent(self.settings, len(self.obs_shape), self.actions, self.heads)
+    def _body(self) -> _Body:
+        return _Body(self.settings, len(self.obs_shape))
+
+    @property
+    def _heads(self) -> _Heads:
+        return _Heads(self.settings, len(self.obs_shape), self.actions, self.heads)
 
     def init(self, key: PRNGKeyArray) -> Params:
-        return self._module.init(key, self.start_memory(1), jnp.zeros((1, *self.obs_shape)))["params"]
+        # Body and heads share one flat dictionary and one key: flax folds the layers' names, all different, into it.
+        obs = jnp.zeros((1, *self.obs_shape))
+        body: Any = self._body.init(key, obs)
+        params: dict[str, Any] = dict(body.get("params", {}))
+        features = self._features(params, obs)
+        if self.settings.memory is not None:
+            params["memory"] = self.settings.memory.init(jax.random.fold_in(key, 1), features.shape[-1])
+            _, features = self.settings.memory.step(params["memory"], self.start_memory(1), features)
+        heads: Any = self._heads.init(key, features, obs)
+        return params | heads["params"]
 
     def start_memory(self, streams: int) -> Memory:
-        return jnp.zeros((streams, self.settings.memory)) if self.settings.memory else ()
-
-    def _apply(self, params: Params, memory: Memory, obs: Array) -> Any:
-        # Two leading axes as one: the gradient of a product over both is a slower one, and costs a tenth of an update
-        # when many agents learn side by side. Not where the first is 1, which is faster (measured) as it is.
-        lead = obs.shape[: obs.ndim - len(self.obs_shape)]
-        if len(lead) == 1 or lead[0] == 1:
-            return self._module.apply({"params": params}, memory, obs)
-        memory, obs = jax.tree.map(lambda x: x.reshape((-1, *x.shape[len(lead) :])), (memory, obs))
-        after = self._module.apply({"params": params}, memory, obs)
-        return jax.tree.map(lambda x: x.reshape((*lead, *x.shape[1:])), after)
+        return () if self.settings.memory is None else self.settings.memory.start(streams)
 
     def act(
         self, params: Params, memory: Memory, obs: Float[Array, "B *obs"], last: Bool[Array, " B"]
     ) -> tuple[Memory, Outputs]:
-        return self._apply(params, jax.tree.map(lambda m: jnp.where(last[:, None], 0.0, m), memory), obs)
+        x = self._features(params, obs)
+        if self.settings.memory is not None:
+            memory = restart(last, self.start_memory(len(last)), memory)
+            memory, x = self.settings.memory.step(params["memory"], memory, x)
+        return memory, self._said(params, x, obs)
 
     def unroll(self, params: Params, rollout: Rollout) -> Outputs:
-        if not self.settings.memory:
-            return self._apply(params, (), rollout.obs)[1]
-        return self._replay(params, rollout)[1]
+        x = self._features(params, rollout.obs)
+        if self.settings.memory is not None:
+            x = self.settings.memory.unroll(params["memory"], rollout.memory, x, _begins(rollout))
+        return self._said(params, x, rollout.obs)
 
     def unroll_next(self, params: Params, rollout: Rollout) -> Outputs:
-        if not self.settings.memory:
-            return self._apply(params, (), rollout.next_obs)[1]
-        memories, _ = self._replay(params, rollout)
-        return self._apply(params, memories, rollout.next_obs)[1]
+        x = self._features(params, rollout.next_obs)
+        if self.settings.memory is not None:
+            before = self._features(params, rollout.obs)
+            x = self.settings.memory.unroll_next(params["memory"], rollout.memory, before, _begins(rollout), x)
+        return self._said(params, x, rollout.next_obs)
 
-    def _replay(self, params: Params, rollout: Rollout) -> tuple[Memory, Outputs]:
-        """Memories *after* each step, and the outputs at each step."""
-        # rollout.memory was cleared when it was stored, so the first step never follows an episode's end.
-        previous_last = jnp.concatenate([jnp.zeros_like(rollout.last[:1]), rollout.last[:-1]])
+    def _features(self, params: Params, obs: Float[Array, "..."]) -> Float[Array, "... features"]:
+        return self._batched(lambda obs: self._body.apply({"params": params}, obs), obs, lead=self._lead(obs))
 
-        def step(memory, inputs):
-            memory, outputs = self.act(params, memory, *inputs)
-            return memory, (memory, outputs)
+    def _said(self, params: Params, features: Float[Array, "... features"], obs: Float[Array, "..."]) -> Outputs:
+        return self._batched(lambda *x: self._heads.apply({"params": params}, *x), features, obs, lead=self._lead(obs))
 
-        return jax.lax.scan(step, rollout.memory, (rollout.obs, previous_last))[1]
+    def _lead(self, obs: Float[Array, "..."]) -> tuple[int, ...]:
+        return obs.shape[: obs.ndim - len(self.obs_shape)]
+
+    @staticmethod
+    def _batched(function: Callable, *inputs: Array, lead: tuple[int, ...]) -> Any:
+        # Two leading axes as one: the gradient of a product over both is a slower one, and costs a tenth of an update
+        # when many agents learn side by side. Not where the first is 1, which is faster (measured) as it is.
+        if len(lead) == 1 or lead[0] == 1:
+            return function(*inputs)
+        said = function(*(x.reshape((-1, *x.shape[len(lead) :])) for x in inputs))
+        return jax.tree.map(lambda x: x.reshape((*lead, *x.shape[1:])), said)
+
+
+def _begins(rollout: Rollout) -> Bool[Array, "T B"]:
+    """Whether each step is the first of its episode, for a memory that was cleared before it was stored."""
+    return jnp.concatenate([jnp.zeros_like(rollout.last[:1]), rollout.last[:-1]])
 
 
 @dataclass(frozen=True)
@@ -169,17 +175,19 @@ class Network:
 
     Attributes:
       body: `MLP` or `CNN`.
-      memory: width of a GRU after the body; 0 for none.
+      memory: `GRU` or `Transformer` after the body; None for none.
       separate: whether the rule's heads (the value, say) get a body of their own. Not with a memory: all read it.
+      readout: `Linear`, or `Hypernetwork`: what makes the policy of the features.
     """
 
     body: MLP | CNN = MLP()
-    memory: int = 0
+    memory: GRU | Transformer | None = None
     separate: bool = True
+    readout: Linear | Hypernetwork = Linear()
 
     def __post_init__(self):
-        if self.memory and self.separate:
-            raise ValueError("separate=True and memory > 0: heads would not see the memory; set separate=False")
+        if self.memory is not None and self.separate:
+            raise ValueError("separate=True with a memory: heads would not see the memory; set separate=False")
 
     def build(self, obs_shape: tuple[int, ...], actions: Actions, heads: Heads) -> NetworkPolicy:
         """The policy for observations of `obs_shape`, with the heads a rule asks for."""

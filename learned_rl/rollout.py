@@ -97,7 +97,7 @@ def collect(
         )
         return following, (streams.obs, action, out.reward, out.discount, out.last, out.next_obs, outputs.policy)
 
-    cleared = jax.tree.map(lambda m: jnp.where(streams.last[:, None], 0.0, m), streams.memory)
+    cleared = restart(streams.last, policy.start_memory(count), streams.memory)
     streams = streams._replace(memory=cleared, last=jnp.zeros_like(streams.last))
     end, record = jax.lax.scan(step, streams, (noise, step_keys, fresh))
     obs, action, reward, discount, last, next_obs, acted = record

@@ -6,11 +6,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from learned_rl.hypernetwork import Hypernetwork
+from learned_rl.memories import GRU, Transformer
 from learned_rl.networks import MLP, Network
 from learned_rl.types import Actions, Continuous, Discrete, Rollout, TimeStep
 
 SMALL = Network(MLP((8,)))
-RECURRENT = Network(MLP((8,)), memory=6, separate=False)
+RECURRENT = Network(MLP((8,)), memory=GRU(6), separate=False)
+ATTENTIVE = Network(MLP((8,)), memory=Transformer(8, heads=2, layers=2, window=3), separate=False)
+HYPER = Network(MLP((8,)), memory=GRU(6), separate=False, readout=Hypernetwork((5,)))
 
 
 class ProbeState(NamedTuple):
@@ -133,7 +137,10 @@ def made_up_rollout(policy, params, key, steps=6, streams=4) -> Rollout:
     terminated = ended & jax.random.bernoulli(next(keys), 0.5, (steps, streams))
     # Within an episode, what a step led to is what the next one acts on.
     following = following.at[:-1].set(jnp.where(ended[:-1, :, None], following[:-1], obs[1:]))
-    memory = jax.tree.map(lambda m: jax.random.normal(next(keys), m.shape), policy.start_memory(streams))
+    memory = policy.start_memory(streams)
+    for _ in range(3):  # what an agent remembers that has seen something
+        seen = jax.random.normal(next(keys), (streams, *policy.obs_shape))
+        memory, _ = policy.act(params, memory, seen, jnp.zeros(streams, bool))
     rollout = Rollout(
         obs=obs,
         action=jnp.zeros(()),

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl.memories import GRU
 from learned_rl.networks import CNN, Network, orthogonal
 from learned_rl.rollout import collect, restart, start_streams
 from learned_rl.types import Continuous, Discrete, Heads
-from tests.probes import RECURRENT, SMALL, MatchCue, Recall, made, reach
+from tests.probes import ATTENTIVE, HYPER, RECURRENT, SMALL, MatchCue, Recall, made, reach
 
 HEADS = Heads(flat={"value": 1, "prediction": 3}, per_action={"advantage": 2})
 
@@ -39,24 +40,25 @@ def test_streams_do_not_leak_into_each_other():
     np.testing.assert_array_equal(influence[:, 1:], 0)
 
 
-def test_replay_is_what_acting_said_across_episode_ends_and_rollouts():
-    policy, params, rollout = recurrent()
+@pytest.mark.parametrize("network", [RECURRENT, ATTENTIVE, HYPER], ids=["GRU", "transformer", "hypernetwork"])
+def test_replay_is_what_acting_said_across_episode_ends_and_rollouts(network):
+    policy, params, rollout = made(network, Discrete(2), Heads(flat={"value": 1}))
     tasks = Recall(length=3)
     task = tasks.draw(jax.random.key(0))
     streams = start_streams(tasks, task, policy, 5, jax.random.key(1))
     # Seven steps: the second rollout begins in the middle of an episode, the third right after an end.
-    act = jax.jit(policy.act)
+    act, unroll, unroll_next = jax.jit(policy.act), jax.jit(policy.unroll), jax.jit(policy.unroll_next)
     for r, steps in enumerate((7, 2, 4)):
         keys = jax.random.split(jax.random.key(10 + r), steps)
         began = streams
         streams, rollout = collect(tasks, task, policy, params, streams, keys, jnp.float32(0))
-        outputs = policy.unroll(params, rollout)
+        outputs = unroll(params, rollout)
         np.testing.assert_allclose(
             outputs.policy.log_prob(rollout.action), rollout.behaviour_log_prob, rtol=1e-5, atol=1e-6
         )
         # By hand, step by step.
         memory, last = began.memory, began.last
-        following = policy.unroll_next(params, rollout)
+        following = unroll_next(params, rollout)
         for t in range(steps):
             memory, said = act(params, memory, rollout.obs[t], last)
             np.testing.assert_allclose(said.flat["value"], outputs.flat["value"][t], rtol=1e-5, atol=1e-6)
@@ -64,7 +66,8 @@ def test_replay_is_what_acting_said_across_episode_ends_and_rollouts():
             _, after = act(params, memory, rollout.next_obs[t], jnp.zeros(5, bool))
             np.testing.assert_allclose(after.flat["value"], following.flat["value"][t], rtol=1e-5, atol=1e-6)
             last = rollout.last[t]
-        np.testing.assert_allclose(streams.memory, memory, rtol=1e-5, atol=1e-6)
+        for kept, by_hand in zip(jax.tree.leaves(streams.memory), jax.tree.leaves(memory), strict=True):
+            np.testing.assert_allclose(kept, by_hand, rtol=1e-5, atol=1e-6)
 
 
 def test_a_network_without_memory_replays_too():
@@ -108,7 +111,7 @@ def test_a_convolution_of_a_vector_is_refused():
     with pytest.raises(ValueError, match="use an MLP"):
         Network(CNN()).build((4,), Discrete(2), Heads()).init(jax.random.key(0))
     with pytest.raises(ValueError, match="set separate=False"):
-        Network(memory=4)
+        Network(memory=GRU(4))
 
 
 def test_an_agent_is_born_close_to_uniform():
