@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from learned_rl.lifetime import Lifetime
+from learned_rl.memories import GRU
 from learned_rl.networks import MLP, Network
 from learned_rl.optimizers import Sgd
 from learned_rl.rules.coefficients import Coefficients
@@ -191,7 +192,7 @@ def test_the_running_baseline_takes_away_variance():
 RATED = Rated()
 CLIPPED = Rated(Drift(coefficients=Coefficients(discount=0.0, trace=0.0), optimizer=Sgd(), epochs=1, minibatches=1))
 LEARNED = LPG(predictions=2, hidden=2, learning_rate=2.0, optimizer=Sgd())
-REACTIVE, MEMORY = Network(MLP((2,))), Network(MLP((2,)), memory=2, separate=False)
+REACTIVE, MEMORY = Network(MLP((2,))), Network(MLP((2,)), memory=GRU(2), separate=False)
 
 
 def real(objective, rule=RATED, network=REACTIVE, updates=3, segment=1, validation=0, steps=1):
