@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
     from learned_rl.rules.intrinsic.rule import Intrinsic
     from learned_rl.rules.lpg import LPG
+    from learned_rl.rules.metagenrl import MetaGenRL
     from learned_rl.rules.none import NoLearning
+    from learned_rl.rules.q_learning import QLearning
     from learned_rl.rules.schedule import Schedule
     from learned_rl.types import Rollout, Rule
 
@@ -30,8 +32,10 @@ _HOME = {
     "Lifetime": "learned_rl.lifetime",
     "LifetimeReward": "learned_rl.rules.intrinsic.learned",
     "LoadedRule": "learned_rl.rule_file",
+    "MetaGenRL": "learned_rl.rules.metagenrl",
     "Network": "learned_rl.networks",
     "NoLearning": "learned_rl.rules.none",
+    "QLearning": "learned_rl.rules.q_learning",
     "RandomDistillation": "learned_rl.rules.intrinsic.bonus",
     "Rollout": "learned_rl.types",
     "Rule": "learned_rl.types",
@@ -66,8 +70,10 @@ __all__ = [
     "Lifetime",
     "LifetimeReward",
     "LoadedRule",
+    "MetaGenRL",
     "Network",
     "NoLearning",
+    "QLearning",
     "RandomDistillation",
     "Rollout",
     "Rule",

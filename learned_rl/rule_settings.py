@@ -23,7 +23,9 @@ from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.lpg import LPG
+from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.none import NoLearning
+from learned_rl.rules.q_learning import ClippedError, QLearning, RegularisedError, SquaredError
 from learned_rl.rules.schedule import Schedule
 
 # By role: where a field's default is of one role, any other of that role may stand in it. A new rule is a new line.
@@ -34,11 +36,18 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "drift": Drift,
         "intrinsic": Intrinsic,
         "lpg": LPG,
+        "metagenrl": MetaGenRL,
         "no_learning": NoLearning,
+        "q_learning": QLearning,
         "schedule": Schedule,
     },
     "optimizer": {"adam": Adam, "element_clipped_adam": ElementClippedAdam, "sgd": Sgd},
     "drift": {"clip_drift": ClipDrift, "discovered_drift": DiscoveredDrift, "learned_drift": LearnedDrift},
+    "step_loss": {
+        "clipped_error": ClippedError,
+        "regularised_error": RegularisedError,
+        "squared_error": SquaredError,
+    },
     "coefficients": {"coefficients": Coefficients},
     "meta_network": {"meta_network": MetaNetwork},
     "reward": {

@@ -50,6 +50,27 @@ def rnd() -> Rule:
     return Intrinsic(Drift(anneal=True), RandomDistillation(), intrinsic=0.1)
 
 
+def dqn() -> Rule:
+    """Q-learning with a target network (Mnih et al. 2015), on what an agent just did: there is no replay."""
+    from learned_rl.rules.q_learning import QLearning
+
+    return QLearning()
+
+
+def dqn_reg() -> Rule:
+    """Q-learning with the regularised loss that evolution found (DQNReg, Co-Reyes et al. 2021), without a replay."""
+    from learned_rl.rules.q_learning import QLearning, RegularisedError
+
+    return QLearning(loss=RegularisedError())
+
+
+def dqn_clipped() -> Rule:
+    """Q-learning with the clipped loss that evolution found (DQNClipped, Co-Reyes et al. 2021), without a replay."""
+    from learned_rl.rules.q_learning import ClippedError, QLearning
+
+    return QLearning(loss=ClippedError())
+
+
 def random() -> Rule:
     """No learning: the agent acts as it was born, close to uniformly."""
     from learned_rl.rules.none import NoLearning
@@ -99,6 +120,13 @@ def intrinsic() -> Rule:
     return Intrinsic()
 
 
+def metagenrl() -> Rule:
+    """A learned objective (Kirsch et al. 2020): a network says what a step costs, the policy follows its gradient."""
+    from learned_rl.rules.metagenrl import MetaGenRL
+
+    return MetaGenRL()
+
+
 def schedule() -> Rule:
     """Actor-critic coefficients as learned functions of how a lifetime is going, starting as a2c."""
     from learned_rl.rules.schedule import Schedule
@@ -112,6 +140,9 @@ BUILT_IN: Mapping[str, Callable[[], Rule]] = {
     "dpo": dpo,
     "count-bonus": count_bonus,
     "rnd": rnd,
+    "dqn": dqn,
+    "dqn-reg": dqn_reg,
+    "dqn-clipped": dqn_clipped,
     "random": random,
 }
 LEARNABLE: Mapping[str, Callable[[], Rule]] = {
@@ -121,6 +152,7 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "drift": drift,
     "ta-drift": ta_drift,
     "intrinsic": intrinsic,
+    "metagenrl": metagenrl,
     "schedule": schedule,
 }
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learned_rl.rules.disco.predictions import Pair, of_action, signed_log
+from learned_rl.rules.disco.predictions import Embedded, Pair, of_action, signed_log
 from learned_rl.rules.disco.values import StateValues, StepValues
 from learned_rl.types import Rollout
 
@@ -23,8 +23,8 @@ class Evidence(NamedTuple):
     Attributes:
       rollout: what was done and what came of it.
       behaviour: logits of the policy that acted.
-      agent: the online network's outputs.
-      target: the target network's.
+      agent: what the online network says, at a glance.
+      target: what the target network says.
       values: of the states `(now, then)`.
       steps: of the actions taken.
       advantage: standardised by its moving average.
@@ -39,13 +39,6 @@ class Evidence(NamedTuple):
     steps: StepValues
     advantage: Float[Array, "T B"]
     action_advantage: Float[Array, "T B A"]
-
-
-class Embedded(NamedTuple):
-    """Predictions read by the meta-network: one number per vector."""
-
-    y: Float[Array, "T B"]
-    z: Float[Array, "T B A"]
 
 
 def step_features(

@@ -1,5 +1,6 @@
 """The meta-network: what it reads of a rollout, and the targets that it sets the agent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,8 +20,8 @@ from learned_rl.layers import (
     start_mlp,
 )
 from learned_rl.rules.disco import evidence
-from learned_rl.rules.disco.evidence import Embedded, Evidence
-from learned_rl.rules.disco.predictions import Predictions, of_action
+from learned_rl.rules.disco.evidence import Evidence
+from learned_rl.rules.disco.predictions import Embedded, Glance, Predictions, of_action
 from learned_rl.types import Theta
 
 
@@ -115,10 +116,16 @@ class MetaNetwork:
         zeros = jnp.zeros(self.lifetime_hidden)
         return LSTMState(zeros, zeros)
 
+    def glance(self, theta: Theta, said: Predictions, q: Float[Array, "... A"]) -> Glance:
+        """What both readers make of what a network says of states, beside its policy and its values `q`."""
+        one, other = theta["trajectory"]["reader"], theta["lifetime"]["reader"]
+        (y, y_other), (z, z_other) = both(one["y"], other["y"], said.y), both(one["z"], other["z"], said.z)
+        return Glance(said.policy, q, Embedded(y, z), Embedded(y_other, z_other))
+
     def targets(self, theta: Theta, lifetime: LSTMState, seen: Evidence) -> Targets:
         """What the agent should have said, given how its life has been *before* this rollout."""
         net = theta["trajectory"]
-        reading = read(net["reader"], seen)
+        reading = read(net["reader"]["actions"], seen, lambda glance: glance.trajectory)
         gated = lstm_backwards(net["lstm"], reading.steps, seen.rollout.last) * linear(net["gate"], lifetime.hidden)
         count = reading.actions.shape[-2]
         everywhere = jnp.broadcast_to(gated[..., None, :], (*gated.shape[:-1], count, gated.shape[-1]))
@@ -130,7 +137,8 @@ class MetaNetwork:
         """The lifetime's memory after this rollout, for the next one."""
         net = theta["lifetime"]
         asked = embed(net["reader"]["y"], targets.y)
-        steps = jnp.concatenate([read(net["reader"], seen).steps, targets.summary, asked[..., None]], axis=-1)
+        reading = read(net["reader"]["actions"], seen, lambda glance: glance.lifetime)
+        steps = jnp.concatenate([reading.steps, targets.summary, asked[..., None]], axis=-1)
         return lstm(net["lstm"], lifetime, jnp.mean(linear(net["inward"], steps), axis=(0, 1)))
 
 
@@ -139,16 +147,19 @@ def embed(layers: Theta, logits: Float[Array, "... m"]) -> Float[Array, "..."]:
     return mlp(layers, jax.nn.softmax(logits))[..., 0]
 
 
-def read(reader: Theta, seen: Evidence) -> Reading:
-    """Embeds y and z, and pools what is known of the actions: their mean, and the one taken."""
+def both(first: Theta, second: Theta, logits: Float[Array, "... m"]) -> tuple[Array, Array]:
+    """`embed` by two networks. Their first layers side by side: one pass over what is wide."""
+    width = first[0]["w"].shape[1]
+    side_by_side = jax.tree.map(lambda *w: jnp.concatenate(w, axis=-1), first[0], second[0])
+    hidden = jax.nn.relu(linear(side_by_side, jax.nn.softmax(logits)))
+    return mlp(first[1:], hidden[..., :width])[..., 0], mlp(second[1:], hidden[..., width:])[..., 0]
 
-    def embedded(said: Predictions) -> Embedded:
-        return Embedded(embed(reader["y"], said.y), embed(reader["z"], said.z))
 
-    agent = embedded(seen.agent.now), embedded(seen.agent.then)
-    target = embedded(seen.target.now), embedded(seen.target.then)
+def read(layers: list[Theta], seen: Evidence, by: Callable[[Glance], Embedded]) -> Reading:
+    """Pools what is known of the actions, their mean and the one taken; y and z as read `by` one of the readers."""
+    agent, target = ((by(pair.now), by(pair.then)) for pair in (seen.agent, seen.target))
     actions = evidence.action_features(seen, agent[0], target[0])
-    for layer in reader["actions"]:
+    for layer in layers:
         actions = over_actions(layer, actions)
     pooled = [jnp.mean(actions, axis=-2), of_action(actions, seen.rollout.action)]
     return Reading(jnp.concatenate([evidence.step_features(seen, agent, target), *pooled], axis=-1), actions)

@@ -1,6 +1,7 @@
 """What an agent's network says for the rule, and how a rule looks at it."""
 
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from typing import NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,8 @@ from jaxtyping import Array, Float, Int
 
 from learned_rl.rollout import over_steps
 from learned_rl.types import Outputs, Params, Policy, Rollout
+
+S = TypeVar("S")  # what is made of predictions: a pytree of `[T, B, ...]`
 
 
 class Predictions(NamedTuple):
@@ -33,11 +36,34 @@ class Predictions(NamedTuple):
         return cls(outputs.policy.logits, outputs.flat["y"], each["z"], each["q"], each["aux_pi"])
 
 
-class Pair(NamedTuple):
-    """Predictions at the states acted in, and at the states that followed; `[T, B, ...]` both."""
+class Embedded(NamedTuple):
+    """Predictions read by one part of the meta-network: one number per vector."""
 
-    now: Predictions
-    then: Predictions
+    y: Float[Array, "..."]
+    z: Float[Array, "... A"]
+
+
+class Glance(NamedTuple):
+    """What the rule makes of what a network says of a state: a few numbers, where `Predictions` are thousands.
+
+    Attributes:
+      policy: logits of the actions.
+      q: value of every action, as a number; data.
+      trajectory: y and z as the meta-network's reader of rollouts reads them.
+      lifetime: as its reader of lifetimes does.
+    """
+
+    policy: Float[Array, "... A"]
+    q: Float[Array, "... A"]
+    trajectory: Embedded
+    lifetime: Embedded
+
+
+class Pair(NamedTuple):
+    """What is made of the states acted in, and of the states that followed; `[T, B, ...]` both."""
+
+    now: Glance
+    then: Glance
 
 
 def of_action(x: Float[Array, "... A n"], action: Int[Array, "..."]) -> Float[Array, "... n"]:
@@ -50,16 +76,16 @@ def signed_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.sign(x) * jnp.log1p(jnp.abs(x))
 
 
-def following(now: Predictions, params: Params, rollout: Rollout, policy: Policy) -> Predictions:
-    """What the network says of the states that followed, `[T, B, ...]`, given what it says of those acted in.
+def following(look: Callable[[Predictions], S], now: S, params: Params, rollout: Rollout, policy: Policy) -> S:
+    """What `look` makes of the states that followed, `[T, B, ...]`, given what it makes of those acted in.
 
     Inside an episode that is the next step's. After a termination it is the next episode's first state, as published
     (nothing is bootstrapped from it); after a time limit, and after the last step of the rollout, it is `next_obs`.
     """
     truncated = rollout.last & (rollout.discount > 0)
 
-    def everywhere() -> Predictions:
-        beyond = Predictions.of(policy.unroll_next(params, rollout))
+    def everywhere() -> S:
+        beyond = look(Predictions.of(policy.unroll_next(params, rollout)))
         cut = truncated.at[-1].set(True)
         return jax.tree.map(
             lambda b, x: jnp.where(cut.reshape(cut.shape + (1,) * (x.ndim - 2)), b, jnp.roll(x, -1, axis=0)),
@@ -67,8 +93,8 @@ def following(now: Predictions, params: Params, rollout: Rollout, policy: Policy
             now,
         )
 
-    def at_the_end() -> Predictions:
-        beyond = Predictions.of(policy.unroll_next(params, over_steps(lambda x: x[-1:], rollout)))
+    def at_the_end() -> S:
+        beyond = look(Predictions.of(policy.unroll_next(params, over_steps(lambda x: x[-1:], rollout))))
         return jax.tree.map(lambda b, x: jnp.concatenate([x[1:], b]), beyond, now)
 
     if jax.tree.leaves(rollout.memory):

@@ -9,11 +9,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from learned_rl.layers import LSTMState
 from learned_rl.optimizers import ElementClippedAdam, InnerOptimizer
+from learned_rl.rules.averages import MovingAverage
 from learned_rl.rules.disco import losses
-from learned_rl.rules.disco.averages import MovingAverage
 from learned_rl.rules.disco.evidence import Evidence
 from learned_rl.rules.disco.meta_network import MetaNetwork, Targets
-from learned_rl.rules.disco.predictions import Pair, Predictions, following
+from learned_rl.rules.disco.predictions import Glance, Pair, Predictions, following
 from learned_rl.rules.disco.values import CategoricalValues, state_values, step_values
 from learned_rl.types import ONE_PER_ACTION, Heads, Metrics, Params, Policy, Rollout, RuleState, Theta
 
@@ -122,9 +122,9 @@ class Disco:
     ) -> tuple[Params, DiscoState, Metrics]:
         """One update in which the loss of every step counts `weight`; all that is remembered counts every step."""
         now, pull_back = jax.vjp(lambda p: Predictions.of(policy.unroll(p, rollout)), params)
-        agent = Pair(now, following(now, params, rollout, policy))
+        agent = self.pair(theta, now, params, rollout, policy)
         before = Predictions.of(policy.unroll(state.target_params, rollout))
-        target = Pair(before, following(before, state.target_params, rollout, policy))
+        target = self.pair(theta, before, state.target_params, rollout, policy)
         seen, averages = self.look(agent, target, rollout, state.averages)
         targets = self.network.targets(theta, state.lifetime, seen)
 
@@ -142,12 +142,25 @@ class Disco:
         lifetime = self.network.live(theta, state.lifetime, seen, targets)
         return new_params, DiscoState(target_params, averages, lifetime, optimizer), self._metrics(seen, steps)
 
+    def glance(self, theta: Theta, said: Predictions) -> Glance:
+        """What the rule makes of what a network says of states."""
+        return self.network.glance(theta, said, self.values.decode(jax.lax.stop_gradient(said.q)))
+
+    def pair(self, theta: Theta, said: Predictions, params: Params, rollout: Rollout, policy: Policy) -> Pair:
+        """Glances at the states acted in, of which the network of `params` said `said`, and at those that followed.
+
+        What is wide is neither kept nor read twice: a state that follows one is most often itself acted in.
+        """
+
+        def look(said: Predictions) -> Glance:
+            return self.glance(theta, said)
+
+        now = look(said)
+        return Pair(now, following(look, now, params, rollout, policy))
+
     def look(self, agent: Pair, target: Pair, rollout: Rollout, averages: Averages) -> tuple[Evidence, Averages]:
         """What the meta-network is shown, and the averages with this rollout in them: it is standardised by those."""
-        now, then = (
-            state_values(self.values, online.policy, online.q, slow.q)
-            for online, slow in zip(agent, target, strict=True)
-        )
+        now, then = (state_values(online.policy, online.q, slow.q) for online, slow in zip(agent, target, strict=True))
         steps = step_values(rollout, agent.now.policy, now, then, self.discount, self.trace)
         averages = Averages(
             averages.advantage.observe(steps.advantage, self.decay), averages.q_error.observe(steps.q_error, self.decay)

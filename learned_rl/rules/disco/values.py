@@ -55,7 +55,9 @@ class CategoricalValues:
     def decode(self, logits: Float[Array, "... bins"]) -> Float[Array, "..."]:
         """The number that a distribution stands for."""
         points = jnp.linspace(-self.limit, self.limit, self.bins)
-        return self.expand(jax.nn.softmax(logits) @ points)
+        weight = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+        # Divided after the sum and not before: one pass less over what is the widest that an agent says.
+        return self.expand(weight @ points / jnp.sum(weight, axis=-1))
 
     def encode(self, x: Float[Array, "..."]) -> Float[Array, "... bins"]:
         """The two-hot distribution of a number. (The published 1e-5 shifts that much weight to the upper point.)"""
@@ -90,15 +92,12 @@ class StateValues(NamedTuple):
 
 
 def state_values(
-    scale: CategoricalValues,
-    policy: Float[Array, "... A"],
-    q: Float[Array, "... A bins"],
-    target_q: Float[Array, "... A bins"],
+    policy: Float[Array, "... A"], q: Float[Array, "... A"], target_q: Float[Array, "... A"]
 ) -> StateValues:
-    """Values of states from the online policy's logits and both networks' value logits. No gradient: they are data."""
+    """Values of states from the online policy's logits and both networks' action values. No gradient: they are data."""
     policy, q, target_q = jax.lax.stop_gradient((policy, q, target_q))
-    online, target, pi = scale.decode(q), scale.decode(target_q), jax.nn.softmax(policy)
-    return StateValues(online, target, jnp.sum(pi * online, axis=-1), jnp.sum(pi * target, axis=-1))
+    pi = jax.nn.softmax(policy)
+    return StateValues(q, target_q, jnp.sum(pi * q, axis=-1), jnp.sum(pi * target_q, axis=-1))
 
 
 class StepValues(NamedTuple):

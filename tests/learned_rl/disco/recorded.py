@@ -17,7 +17,7 @@ import pytest
 
 from learned_rl.distributions import Categorical
 from learned_rl.layers import LSTMState
-from learned_rl.rules.disco.averages import MovingAverage
+from learned_rl.rules.averages import MovingAverage
 from learned_rl.rules.disco.predictions import Predictions
 from learned_rl.rules.disco.published import disco103, published_name
 from learned_rl.rules.disco.rule import Averages

@@ -11,7 +11,7 @@ from learned_rl.action_network import ActionNetwork
 from learned_rl.distributions import Categorical
 from learned_rl.optimizers import Sgd
 from learned_rl.rollout import over_steps
-from learned_rl.rules.disco.averages import MovingAverage
+from learned_rl.rules.averages import MovingAverage
 from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.predictions import Pair, Predictions, following
 from learned_rl.rules.disco.rule import Averages, Disco
@@ -33,7 +33,7 @@ def theta():
 
 
 def cast(rule, actions=A, seed=0):
-    """`(agent, target, rollout)`: made-up predictions, and a made-up rollout that they are of."""
+    """`(agent, target, rollout)`: made-up predictions `(now, then)`, and a made-up rollout that they are of."""
     m, bins = rule.network.predictions, rule.values.bins
     rng = np.random.default_rng(seed)
 
@@ -43,7 +43,12 @@ def cast(rule, actions=A, seed=0):
 
     _, _, rollout = made(SMALL, Discrete(actions), rule.heads)
     rollout = over_steps(lambda x: x[:T, :B], rollout)
-    return Pair(said(), said()), Pair(said(), said()), rollout
+    return (said(), said()), (said(), said()), rollout
+
+
+def glances(theta, *networks):
+    """What the rule makes of predictions."""
+    return (Pair(*(RULE.glance(theta, said) for said in each)) for each in networks)
 
 
 def fresh():
@@ -51,7 +56,7 @@ def fresh():
 
 
 def asked(theta, agent, target, rollout):
-    seen, _ = RULE.look(agent, target, rollout, fresh())
+    seen, _ = RULE.look(*glances(theta, agent, target), rollout, fresh())
     lifetime = jax.tree.map(lambda x: x + 0.5, RULE.network.birth())
     targets = RULE.network.targets(theta, lifetime, seen)
     return targets, RULE.network.live(theta, lifetime, seen, targets)
@@ -69,7 +74,7 @@ def test_the_order_of_the_actions_does_not_matter(theta):
     moved = rollout._replace(action=place[rollout.action], behaviour=Categorical(rollout.behaviour.logits[..., order]))
     ask = quick_jit(asked)
     here, life = ask(theta, agent, target, rollout)
-    there, other_life = ask(theta, Pair(*map(shuffle, agent)), Pair(*map(shuffle, target)), moved)
+    there, other_life = ask(theta, tuple(map(shuffle, agent)), tuple(map(shuffle, target)), moved)
     np.testing.assert_allclose(here.policy[..., order], there.policy, atol=1e-5)
     for x, y in [(here.y, there.y), (here.z, there.z), (life.hidden, other_life.hidden)]:
         np.testing.assert_allclose(x, y, atol=1e-5)
@@ -86,7 +91,8 @@ def test_nothing_is_seen_past_the_end_of_an_episode(theta):
     @quick_jit
     @jax.grad
     def influence(reward, at, discount):
-        seen, _ = rule.look(agent, target, rollout._replace(reward=reward, last=last, discount=discount), still)
+        moved = rollout._replace(reward=reward, last=last, discount=discount)
+        seen, _ = rule.look(*glances(theta, agent, target), moved, still)
         return at @ rule.network.targets(theta, rule.network.birth(), seen).z.sum(axis=(1, 2))
 
     for terminated in (0.0, 1.0):
@@ -95,10 +101,10 @@ def test_nothing_is_seen_past_the_end_of_an_episode(theta):
             assert np.flatnonzero(np.asarray(found)).tolist() == reach
 
 
-def test_a_time_limit_bootstraps_and_a_termination_does_not():
+def test_a_time_limit_bootstraps_and_a_termination_does_not(theta):
     agent, target, rollout = cast(RULE)
     last = jnp.zeros((T, B), bool).at[1].set(True)
-    look = quick_jit(lambda rollout: RULE.look(agent, target, rollout, fresh())[0])
+    look = quick_jit(lambda rollout: RULE.look(*glances(theta, agent, target), rollout, fresh())[0])
     cut = look(rollout._replace(last=last, discount=jnp.ones((T, B))))
     value = cut.values[1].target_value[1]
     np.testing.assert_allclose(cut.steps.q_target[1], rollout.reward[1] + 0.997 * value, rtol=1e-5, atol=1e-5)
@@ -116,7 +122,11 @@ def test_what_followed_a_time_limit_is_the_next_observation(network):
     def all_three(last, discount):
         here = rollout._replace(last=last, discount=discount)
         now = Predictions.of(policy.unroll(params, here))
-        return now, following(now, params, here, policy), Predictions.of(policy.unroll_next(params, here))
+        return (
+            now,
+            following(lambda said: said, now, params, here, policy),
+            Predictions.of(policy.unroll_next(params, here)),
+        )
 
     for how in ("time limit", "termination", "neither"):
         last = jnp.zeros_like(rollout.last).at[2, 1].set(how != "neither")
@@ -166,10 +176,10 @@ def test_weights_leave_steps_out_of_the_loss_but_not_out_of_the_memory(theta):
     jax.tree.map(np.testing.assert_array_equal, all_state.averages, some_state.averages)
 
 
-def test_without_a_recorded_policy_the_agents_own_stands_in():
+def test_without_a_recorded_policy_the_agents_own_stands_in(theta):
     agent, target, rollout = cast(RULE)
-    own = rollout._replace(behaviour=Categorical(agent.now.policy))
-    look = quick_jit(lambda rollout: RULE.look(agent, target, rollout, fresh())[0])
+    own = rollout._replace(behaviour=Categorical(agent[0].policy))
+    look = quick_jit(lambda rollout: RULE.look(*glances(theta, agent, target), rollout, fresh())[0])
     for field in ("behaviour", "advantage"):
         found, expected = (getattr(look(r), field) for r in (rollout._replace(behaviour=()), own))
         np.testing.assert_array_equal(found, expected)

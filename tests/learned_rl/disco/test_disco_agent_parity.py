@@ -11,7 +11,7 @@ import pytest
 from learned_rl.action_network import ActionNetwork
 from learned_rl.distributions import Categorical
 from learned_rl.optimizers import ElementClippedAdam
-from learned_rl.rules.disco.predictions import Pair, Predictions, following
+from learned_rl.rules.disco.predictions import Predictions, following
 from learned_rl.rules.disco.rule import DiscoState
 from learned_rl.types import Discrete, Rollout
 from tests.learned_rl.disco import recorded
@@ -87,15 +87,17 @@ class Learner:
         after = rule.learn(self.theta, params, state, rollout, policy, weight)
 
         def said(params):
-            now = Predictions.of(policy.unroll(params, rollout))
-            return Pair(now, following(now, params, rollout, policy))
+            return Predictions.of(policy.unroll(params, rollout))
 
-        agent = said(params)
-        seen, _ = rule.look(agent, said(state.target_params), rollout, state.averages)
+        def pair(params):
+            return rule.pair(self.theta, said(params), params, rollout, policy)
+
+        agent = said(params), following(lambda said: said, said(params), params, rollout, policy)
+        seen, _ = rule.look(pair(params), pair(state.target_params), rollout, state.averages)
         targets = rule.network.targets(self.theta, state.lifetime, seen)
 
         def loss(params):
-            steps = rule.losses(said(params).now, targets, seen)
+            steps = rule.losses(said(params), targets, seen)
             return jnp.sum(weight * rule.total(steps)) / (jnp.sum(weight) + 1e-8), steps
 
         (total, steps), gradient = jax.value_and_grad(loss, has_aux=True)(params)

@@ -16,11 +16,15 @@ from tests.learned_rl.disco import recorded
 UNUSED = ("value/value_target", "value/td")
 
 
-def look(inputs, averages):
+def look(theta, inputs, averages):
     """`(evidence, averages)` as the rule makes them."""
     rule, _ = recorded.published()
-    agent, target = (recorded.predictions(inputs[who]) for who in ("agent", "target"))
-    pairs = (Pair(*(jax.tree.map(lambda x, cut=cut: x[cut], p) for cut in (NOW, THEN))) for p in (agent, target))
+
+    def pair(said):
+        now, then = (jax.tree.map(lambda x, cut=cut: x[cut], said) for cut in (NOW, THEN))
+        return Pair(rule.glance(theta, now), rule.glance(theta, then))
+
+    pairs = (pair(recorded.predictions(inputs[who])) for who in ("agent", "target"))
     return rule.look(*pairs, inputs["rollout"], averages)
 
 
@@ -31,7 +35,7 @@ NOW, THEN = slice(None, -1), slice(1, None)
 def update(theta, inputs, averages, lifetime):
     """Everything recorded of one update, by its recorded name."""
     rule, _ = recorded.published()
-    seen, averages = look(inputs, averages)
+    seen, averages = look(theta, inputs, averages)
     targets = rule.network.targets(theta, lifetime, seen)
     after = rule.network.live(theta, lifetime, seen, targets)
     found = {f"meta_state/{k}": x for k, x in recorded.recorded_memory(averages, after).items()}
@@ -71,12 +75,13 @@ def _values(seen, averages):
 
 def _intermediate(theta, lifetime, seen):
     net = theta["trajectory"]
-    reading = read(net["reader"], seen)
+    reading = read(net["reader"]["actions"], seen, lambda glance: glance.trajectory)
+    of_life = read(theta["lifetime"]["reader"]["actions"], seen, lambda glance: glance.lifetime)
     outputs = layers.lstm_backwards(net["lstm"], reading.steps, seen.rollout.last)
     return {
         "dbg/meta_inputs": reading.steps,
         "dbg/policy_emb": reading.actions,
-        "dbg/lifetime_inputs": read(theta["lifetime"]["reader"], seen).steps,
+        "dbg/lifetime_inputs": of_life.steps,
         "dbg/trajectory_rnn": outputs,
         "dbg/gated": outputs * layers.linear(net["gate"], lifetime.hidden),
     }
@@ -124,9 +129,10 @@ def with_backprop():
 def asked(theta, inputs, averages, lifetime):
     """The sum of the learned part of the loss, and the lifetime's next memory; theta and agent differentiable."""
     rule, _ = recorded.published()
-    seen, _ = look(inputs, averages)
+    seen, _ = look(theta, inputs, averages)
     targets = rule.network.targets(theta, lifetime, seen)
-    steps = rule.losses(seen.agent.now, targets, seen)
+    now = jax.tree.map(lambda x: x[NOW], recorded.predictions(inputs["agent"]))
+    steps = rule.losses(now, targets, seen)
     return jnp.sum(sum(steps.learned)), rule.network.live(theta, lifetime, seen, targets)
 
 
