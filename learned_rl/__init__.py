@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
     from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
     from learned_rl.rules.intrinsic.rule import Intrinsic
+    from learned_rl.rules.intrinsic.value import LifetimeValue
     from learned_rl.rules.lpg import LPG
     from learned_rl.rules.metagenrl import MetaGenRL
     from learned_rl.rules.none import NoLearning
@@ -31,6 +32,7 @@ _HOME = {
     "LPG": "learned_rl.rules.lpg",
     "Lifetime": "learned_rl.lifetime",
     "LifetimeReward": "learned_rl.rules.intrinsic.learned",
+    "LifetimeValue": "learned_rl.rules.intrinsic.value",
     "LoadedRule": "learned_rl.rule_file",
     "MetaGenRL": "learned_rl.rules.metagenrl",
     "Network": "learned_rl.networks",
@@ -69,6 +71,7 @@ __all__ = [
     "Intrinsic",
     "Lifetime",
     "LifetimeReward",
+    "LifetimeValue",
     "LoadedRule",
     "MetaGenRL",
     "Network",

@@ -5,6 +5,7 @@
 
 from typing import Any
 
+from learned_rl import rooms
 from learned_rl.goal_tasks import GoalGrid, Navigation
 from learned_rl.gymnax_tasks import Constant, GymnaxFamily, IntegersIn, LogUniform, SpikeAt, Uniform
 
@@ -124,3 +125,18 @@ def navigation(steps: int = 100) -> Navigation:
 def goal_grid(size: int = 5, steps: int = 15) -> GoalGrid:
     """A grid in which one hidden cell pays; which one is fixed for a life."""
     return GoalGrid(size, steps)
+
+
+def empty_rooms(size: int = 5, length: int = 30) -> rooms.EmptyRooms:
+    """Four rooms and an invisible goal, fixed for a life (Zheng et al. 2020)."""
+    return rooms.EmptyRooms(size, length)
+
+
+def random_abc(size: int = 5, length: int = 30) -> rooms.RandomABC:
+    """Four rooms, three objects; what each is worth is drawn per life, and the first one taken ends the episode."""
+    return rooms.RandomABC(size, length)
+
+
+def key_box(size: int = 5, length: int = 30) -> rooms.KeyBox:
+    """As `random_abc`, but the objects are in boxes that open with a key, which costs 0.1 an episode."""
+    return rooms.KeyBox(size, length)

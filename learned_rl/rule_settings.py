@@ -22,6 +22,7 @@ from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDri
 from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
+from learned_rl.rules.intrinsic.value import LifetimeValue
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.none import NoLearning
@@ -35,6 +36,7 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "disco": Disco,
         "drift": Drift,
         "intrinsic": Intrinsic,
+        "lifetime_value": LifetimeValue,
         "lpg": LPG,
         "metagenrl": MetaGenRL,
         "no_learning": NoLearning,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meta_objectives.bootstrapped import Bootstrapped
+    from meta_objectives.lifetime import LifetimeSurrogate
     from meta_objectives.matching import Weighted, parameter_error, policy_kl, reverse_policy_kl, value_error
     from meta_objectives.outer_critic import OuterCritic
     from meta_objectives.problem import MetaObjective, MetaProblem
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Bootstrapped": "meta_objectives.bootstrapped",
     "LifetimeReturn": "meta_objectives.returns",
+    "LifetimeSurrogate": "meta_objectives.lifetime",
     "MetaObjective": "meta_objectives.problem",
     "MetaProblem": "meta_objectives.problem",
     "OuterCritic": "meta_objectives.outer_critic",
@@ -45,6 +47,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "Bootstrapped",
     "LifetimeReturn",
+    "LifetimeSurrogate",
     "MetaObjective",
     "MetaProblem",
     "OuterCritic",

@@ -44,6 +44,12 @@ def grid() -> tuple[Trial, ...]:
     return tuple(Trial(t) for t in (families.meta_maze(), families.four_rooms(), families.fixed("FrozenLake-misc")))
 
 
+def rooms() -> tuple[Trial, ...]:
+    """Four rooms with something hidden in them, agents that are tables, lives of 1200 steps in one stream."""
+    tasks = (families.random_abc(), families.key_box(), families.empty_rooms())
+    return tuple(Trial(family, Network(MLP(())), streams=1, steps=8, updates=150) for family in tasks)
+
+
 def smoke() -> tuple[Trial, ...]:
     """One tiny trial, to see that everything works."""
     return (Trial(families.fixed("CartPole-v1"), Network(MLP((8,))), streams=4, steps=8, updates=64),)

@@ -17,6 +17,7 @@ from learned_rl.rules.drift import DiscoveredDrift, Drift, LearnedDrift
 from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
+from learned_rl.rules.intrinsic.value import LifetimeValue
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.none import NoLearning
@@ -49,6 +50,7 @@ RULES = {
     "intrinsic": Intrinsic(reward=LifetimeReward(5, 2, 2)),
     "state-action reward": Intrinsic(Drift(epochs=2, minibatches=2), StateActionReward(5, 2, 2), intrinsic=0.1),
     "count bonus": Intrinsic(reward=CountBonus(64), intrinsic=0.1),
+    "lifetime value": LifetimeValue(Intrinsic(reward=StateActionReward(5, 2, 2)), 4, 2, 2),
     "rnd": Intrinsic(reward=RandomDistillation(5, 4, 2), intrinsic=0.1),
     "schedule": Schedule(Drift(epochs=2, minibatches=2), hidden=4),
 }
@@ -61,10 +63,15 @@ CASES = {
 # Each cell compiles a program; two columns have every kind of action, with and without memory, between them.
 SLOW = ("continuous", "discrete with memory")
 # Rows that differ from another one by a few numbers; that one is taken everywhere.
-VARIANTS = {"ta-drift": ("discrete",), "ta-lpg": ("discrete",), "dqn-clipped": ()}
+VARIANTS = {"ta-drift": ("discrete",), "ta-lpg": ("discrete",), "dqn-clipped": (), "lifetime value": ("discrete",)}
 DISCRETE_ONLY = ("disco", "dqn", "dqn-clipped")
-# A constant added to all logits of a policy target changes nothing.
-WITHOUT_EFFECT = {("disco", "['trajectory']['policy']['b']")}
+WITHOUT_EFFECT = {
+    # A constant added to all logits of a policy target changes nothing.
+    ("disco", "['trajectory']['policy']['b']"),
+    # Read by an objective, and by no agent.
+    *(("lifetime value", f"['value']['{layer}']['{x}']") for layer in ("inward", "outward") for x in "wb"),
+    *(("lifetime value", f"['value']['history']['{layer}']['{x}']") for layer in ("embed", "lstm") for x in "wb"),
+}
 
 
 class Likelihood:

@@ -10,7 +10,9 @@ import pytest
 import meta_objectives
 from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
+from learned_rl.rules.intrinsic.value import LifetimeValue
 from meta_objectives.bootstrapped import Bootstrapped
+from meta_objectives.lifetime import LifetimeSurrogate
 from meta_objectives.matching import Weighted, policy_kl, reverse_policy_kl, value_error
 from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaObjective, MetaProblem
@@ -19,7 +21,7 @@ from meta_objectives.sampling import SamplingCorrected
 from meta_objectives.telescoped import Telescoped
 from meta_objectives.validation import PolicyGradientSurrogate, ValidationReturn
 from tests.enumeration import Rated, Written
-from tests.probes import MatchCue
+from tests.probes import MatchCue, jitter
 from truncation import PersistentES, TruncatedBackprop
 
 # Each cell compiles a program: the smallest agent there is, born without random matrices.
@@ -28,6 +30,7 @@ CRITIC = OuterCritic(NETWORK, epochs=1)
 BOTH = Weighted(((1.0, reverse_policy_kl), (0.5, value_error)))
 OBJECTIVES = {
     "lifetime return": LifetimeReturn(),
+    "lifetime surrogate": LifetimeSurrogate(),
     "surrogate": PolicyGradientSurrogate(CRITIC),
     "validation return": ValidationReturn(CRITIC),
     "bootstrapped": Bootstrapped(PolicyGradientSurrogate(CRITIC), 2, policy_kl),
@@ -37,6 +40,8 @@ OBJECTIVES = {
     "terminal validation return": Telescoped(ValidationReturn(CRITIC)),
     "terminal corrected return": SamplingCorrected(Telescoped(LifetimeReturn())),
 }
+# An objective that reads something of the rule's theta.
+RULES = {"lifetime surrogate": LifetimeValue(Rated(), 6, 2, 2)}
 ESTIMATORS = {
     "backprop": TruncatedBackprop(2, 1, 2, stagger=False),
     "persistent ES": PersistentES(2, 1, 2, 0.1, stagger=False),
@@ -46,9 +51,11 @@ ESTIMATORS = {
 class Program:
     """One compiled program for everything that is asked of an objective and an estimator: a birth, three estimates."""
 
-    def __init__(self, objective, estimator):
-        problem = MetaProblem(Lifetime(MatchCue(2), Rated(), NETWORK, streams=2, steps=3, updates=4), objective, 2)
-        self.theta = Rated().init(None)
+    def __init__(self, objective, estimator, rule):
+        problem = MetaProblem(Lifetime(MatchCue(2), rule, NETWORK, streams=2, steps=3, updates=4), objective, 2)
+        self.theta = rule.init(jax.random.key(0))
+        if isinstance(rule, LifetimeValue):  # whose output starts at zero
+            self.theta["value"] = jitter(self.theta["value"], jax.random.key(0), 0.3)
         self.types = []
 
         def estimate(state, key):
@@ -70,7 +77,7 @@ def avals(tree):
 
 @functools.cache
 def program(objective, estimator):
-    return Program(OBJECTIVES[objective], ESTIMATORS[estimator])
+    return Program(OBJECTIVES[objective], ESTIMATORS[estimator], RULES.get(objective, Rated()))
 
 
 # Where both columns of a wrapper's parts are in the table, its own second one can wait.

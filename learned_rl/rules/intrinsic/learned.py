@@ -1,20 +1,20 @@
 """Learned rewards: of a state and an action (Zheng et al. 2018), and of a whole life (Zheng et al. 2020)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learned_rl.layers import Linear, LSTMState, linear, lstm_gates, mlp, start_linear, start_lstm, start_mlp
+from learned_rl.layers import LSTMState, linear, mlp, start_linear, start_mlp
+from learned_rl.rules.intrinsic.history import before_birth, check, happened, read_on, start_history
 from learned_rl.rules.intrinsic.reward import done, observed
 from learned_rl.types import Policy, Rollout, Theta
 
 
 @dataclass(frozen=True)
 class StateActionReward:
-    """r_in_t = tanh(MLP(s_t, a_t)): the same all life long (LIRPG, Zheng et al. 2018, section 4.2).
+    """r_in_t = tanh(MLP(s_t, a_t)): the same all life long (LIRPG, Zheng et al. 2018).
 
     Its output layer starts at zero, so that the agent starts as one without it (published: at random).
 
@@ -52,7 +52,7 @@ class LifetimeReward:
         r_in_tb = tanh(w relu(U (e_tb, h_t) + u) + v)
 
     over all T steps of all updates, b running over the agent's streams; with one stream, the paper's setting, h is the
-    history tau_t of its eq. 3. Many-shot learning is in h: *this* life's reward for a place can depend on what was
+    history tau_t. Many-shot learning is in h: *this* life's reward for a place can depend on what was
     found there ten episodes ago. Its output layer starts at zero.
 
     s' is what step t led to, `next_obs`: the last state of an episode is part of the history, the first of the next is
@@ -89,50 +89,3 @@ class LifetimeReward:
         hidden = jnp.broadcast_to(hidden[:, None], (*embedded.shape[:2], self.hidden))
         x = jax.nn.relu(linear(theta["inward"], jnp.concatenate([embedded, hidden], axis=-1)))
         return jnp.tanh(linear(theta["outward"], x)[..., 0]), memory
-
-
-def check(settings: Any) -> None:
-    """Raises a ValueError if a width or a room is out of range."""
-    if settings.hidden < 1 or settings.observation < 1 or settings.action < 0:
-        raise ValueError(
-            f"hidden ({settings.hidden}) and observation ({settings.observation}) must be at least 1, "
-            f"action ({settings.action}) at least 0"
-        )
-
-
-def start_history(key: PRNGKeyArray, hidden: int, observation: int, action: int) -> dict[str, Linear]:
-    """Parameters of a reader of a life: an embedding of a step, and an LSTM."""
-    key_embed, key_lstm = jax.random.split(key)
-    return {
-        "embed": start_linear(key_embed, observation + action + 3, hidden),
-        "lstm": start_lstm(key_lstm, hidden, hidden),
-    }
-
-
-def before_birth(hidden: int) -> LSTMState:
-    """The memory of a life that has not begun."""
-    return LSTMState(jnp.zeros(hidden), jnp.zeros(hidden))
-
-
-def happened(rollout: Rollout, observation: int, action: int) -> Float[Array, "T B n"]:
-    """What each step is to a reader: where it led, what was done, what it paid, whether it terminated or ended."""
-    numbers = jnp.stack([rollout.reward, 1.0 - rollout.discount, rollout.last.astype(jnp.float32)], axis=-1)
-    return jnp.concatenate([observed(rollout.next_obs, observation), done(rollout, action), numbers], axis=-1)
-
-
-def read_on(
-    theta: dict[str, Linear], memory: LSTMState, x: Float[Array, "T B n"]
-) -> tuple[Float[Array, "T B hidden"], Float[Array, "T hidden"], LSTMState]:
-    """Reads T more steps of a life: their embeddings, what is remembered after each, and the memory after the last."""
-    embedded = jax.nn.relu(linear(theta["embed"], x))
-    size = memory.hidden.shape[-1]
-    from_input, from_hidden = jnp.split(theta["lstm"]["w"], [size])
-    # What does not wait for the step before is done for all steps at once.
-    projected = jnp.mean(embedded, axis=1) @ from_input + theta["lstm"]["b"]
-
-    def step(memory: LSTMState, x_t: Array) -> tuple[LSTMState, Array]:
-        memory = lstm_gates(x_t + memory.hidden @ from_hidden, memory.cell)
-        return memory, memory.hidden
-
-    memory, hidden = jax.lax.scan(step, memory, projected)
-    return embedded, hidden, memory

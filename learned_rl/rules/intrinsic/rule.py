@@ -34,7 +34,7 @@ class Intrinsic:
     to update and from episode to episode, and so is the meta-gradient, within an estimator's window.
 
     theta = {"base": the base rule's own, "reward": R's}, or () if neither has any. Settings of the papers:
-    r + lambda r_in in Zheng et al. 2018 (LIRPG, eq. 6), in bonuses and in RND with one value head; r_in alone
+    r + lambda r_in in Zheng et al. 2018 (LIRPG), in bonuses and in RND with one value head; r_in alone
     (`extrinsic=0`) in Zheng et al. 2020, where R sees r. Whatever a combinator *inside* makes of rewards, such as the
     statistics of a `Schedule`, it makes of the mixed one; one *around* sees the task's.
 
