@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
@@ -38,7 +37,7 @@ def orthogonal(gain: float) -> Callable[..., Float[Array, "rows columns"]]:
 
 def start_linear(key: PRNGKeyArray, inputs: int, outputs: int, std: float | None = None) -> Linear:
     """Truncated normal weights of standard deviation `std` (1 / sqrt(inputs) if none), no bias."""
-    initialiser = nn.initializers.truncated_normal(1.0, lower=-2.0, upper=2.0)
+    initialiser = jax.nn.initializers.truncated_normal(1.0, lower=-2.0, upper=2.0)
     scale = inputs**-0.5 if std is None else std
     return {"w": scale * initialiser(key, (inputs, outputs)), "b": jnp.zeros(outputs)}
 

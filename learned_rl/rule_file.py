@@ -62,7 +62,7 @@ def save_rule(
       ValueError: what would be written could not be loaded again, or `folder` holds something else.
     """
     folder = Path(os.path.abspath(folder))
-    tensors = {name: np.asarray(x) for name, x in zip(*_flat(theta), strict=True)}
+    tensors = {name: np.asarray(x) for name, x in named(theta).items()}
     _check_tensors(tensors, rule)
     files = {SPEC: rule_json.write(rule, record), WEIGHTS: safetensors.numpy.save(tensors)}
     sealed_folder.write(folder, files)
@@ -121,7 +121,7 @@ def _tensors(content: bytes, rule: Rule) -> dict[str, np.ndarray]:
 
 def _check_tensors(tensors: Mapping[str, np.ndarray], rule: Rule) -> None:
     """Refuses all but the tensors that the rule's settings imply."""
-    expected = dict(zip(*_flat(_expected(rule)), strict=True))
+    expected = named(_expected(rule))
     same_names(set(tensors), set(expected), WEIGHTS)
     for name, x in tensors.items():
         want = expected[name]
@@ -142,6 +142,11 @@ def _expected(rule: Rule) -> Theta:
         return jax.eval_shape(rule.init, jax.eval_shape(jax.random.key, 0))
     except (TypeError, ValueError, OverflowError, ZeroDivisionError, MemoryError) as error:
         raise RuleRefused(f"{SPEC}: no rule has such settings ({str(error)[:200]})") from None
+
+
+def named(theta: Theta) -> dict[str, Any]:
+    """The arrays of a theta, by the names that a rule file has for them."""
+    return dict(zip(*_flat(theta), strict=True))
 
 
 def _flat(theta: Theta) -> tuple[list[str], list[Any]]:

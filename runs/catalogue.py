@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from runs.errors import ArtifactRefused, UsageError, nearest
 
 if TYPE_CHECKING:
+    from learned_rl.rule_file import LoadedRule
     from learned_rl.types import Rule, Theta
     from runs.experiment import Experiment
     from runs.suites import Trial
@@ -108,18 +109,29 @@ def built_in(name: str) -> "tuple[Rule, Theta]":
 def rule(address: str, tracking_uri: str | None) -> "tuple[str, Rule, Theta]":
     """`(short name, rule, theta)` of a built-in name, a folder with a rule file or an MLflow address.
 
+    Raises:
+      UsageError: there is nothing there.
+      ArtifactRefused: there is something that must not be loaded.
+    """
+    name, (rule, theta, _) = loaded(address, tracking_uri)
+    return name, rule, theta
+
+
+def loaded(address: str, tracking_uri: str | None) -> "tuple[str, LoadedRule]":
+    """The same with the record of how the rule was made, which is empty for a built-in one.
+
     The short name is never that of a built-in rule that this one is not. `ppo` is the built-in one, `./ppo` a folder.
 
     Raises:
       UsageError: there is nothing there.
       ArtifactRefused: there is something that must not be loaded.
     """
-    from learned_rl.rule_file import RuleRefused, load_rule
+    from learned_rl.rule_file import LoadedRule, RuleRefused, load_rule
     from learned_rl.zoo import BUILT_IN
 
     check_rule(address)
     if address in BUILT_IN:
-        return (address, *built_in(address))
+        return address, LoadedRule(*built_in(address), {})
     remote = address.startswith(_REMOTE)
     if remote:
         from runs.mlflow_sink import fetch_rule
@@ -129,13 +141,13 @@ def rule(address: str, tracking_uri: str | None) -> "tuple[str, Rule, Theta]":
         folder = Path(address).absolute()
         name = folder.parent.name if folder.name == "rule" else folder.name  # `out/smoke/rule` is called smoke
     try:
-        loaded = load_rule(folder)
+        found = load_rule(folder)
     except RuleRefused as refused:
         raise ArtifactRefused(f"{address}: {refused}") from refused
     finally:
         if remote:
             shutil.rmtree(next(p for p in (folder, *folder.parents) if p.name.startswith("learned-rl-rule-")))
-    return f"{name}-2" if name in BUILT_IN else name, loaded.rule, loaded.theta
+    return f"{name}-2" if name in BUILT_IN else name, found
 
 
 def _functions(file: str) -> dict[str, str]:

@@ -18,6 +18,12 @@ DEFAULT_PROBLEM = "influence-balancing"
 LISTS = ("recipes", "rules", "estimators", "objectives", "tasks", "suites", "problems")
 PUBLISHED = {"disco103": "disco_103.npz of google-deepmind/disco_rl"}
 
+EXPORTS = {
+    "loss": "its objective, one Python file that needs jax alone",
+    "standalone": "all of it, one Python file that needs jax alone",
+    "stablehlo": "all of it, compiled for cpu, cuda and tpu by jax.export, differentiable",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (see the README). Mistakes of a user never show a traceback."""
@@ -116,6 +122,20 @@ def _parser() -> argparse.ArgumentParser:
     bring_in.add_argument("file", type=Path, metavar="FILE")
     bring_in.add_argument("--to", type=Path, metavar="DIR", help="default: out/rules/NAME")
 
+    hand_out = _add(commands, "export", "write a rule for other code: its objective, optimizer or schedule")
+    hand_out.epilog = (
+        "Writes a folder: the files, a README that says how they are called and whose the weights are, the licence. "
+        "Weights stand beside the code. From Python: learned_rl.export."
+    )
+    hand_out.add_argument(
+        "rule", metavar="RULE", help="folder with a rule file, built-in name, or models:/NAME/VERSION"
+    )
+    hand_out.add_argument(
+        "--to", required=True, choices=EXPORTS, help="; ".join(f"{name}: {text}" for name, text in EXPORTS.items())
+    )
+    hand_out.add_argument("--out", type=Path, metavar="DIR", help="default: out/exports/RULE-FORMAT")
+    hand_out.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: sqlite:///mlflow.db, here)")
+
     listing = _add(commands, "list", "what there is, one line each")
     listing.add_argument("kind", choices=LISTS)
 
@@ -167,6 +187,11 @@ def _run(known: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
         from runs.imports import bring_in
 
         return bring_in(known)
+    if known.command == "export":
+        catalogue.check_rule(known.rule)
+        from runs.exports import hand_out
+
+        return hand_out(known)
     from runs import inspect
 
     return inspect.show(known) if known.command == "list" else inspect.verify(known)

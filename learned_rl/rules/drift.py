@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -51,7 +50,7 @@ class ClipDrift:
 
     def __call__(self, theta, log_ratio, advantage, clip, now=NEVER):
         ratio = jnp.exp(log_ratio)
-        return nn.relu((ratio - jnp.clip(ratio, 1 - clip, 1 + clip)) * advantage)
+        return jax.nn.relu((ratio - jnp.clip(ratio, 1 - clip, 1 + clip)) * advantage)
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class DiscoveredDrift:
 
     def __call__(self, theta, log_ratio, advantage, clip, now=NEVER):
         up, down = (jnp.exp(log_ratio) - 1) * advantage, log_ratio * advantage
-        positive = nn.relu(up - self.alpha * jnp.tanh(up / self.alpha))
-        negative = nn.relu(down - self.beta * jnp.tanh(down / self.beta))
+        positive = jax.nn.relu(up - self.alpha * jnp.tanh(up / self.alpha))
+        negative = jax.nn.relu(down - self.beta * jnp.tanh(down / self.beta))
         return jnp.where(advantage >= 0, positive, negative)
 
 
@@ -92,7 +91,7 @@ class LearnedDrift:
     temporal: bool = False
 
     def init(self, key: PRNGKeyArray) -> Theta:
-        inward = nn.initializers.lecun_normal()(key, (24 if self.temporal else 8, self.hidden))
+        inward = jax.nn.initializers.lecun_normal()(key, (24 if self.temporal else 8, self.hidden))
         return {"inward": inward, "outward": jnp.zeros((self.hidden,))}
 
     def __call__(self, theta, log_ratio, advantage, clip, now=NEVER):
@@ -102,7 +101,7 @@ class LearnedDrift:
         if self.temporal:
             x = jnp.concatenate([x, x * now[0], x * now[1]], axis=-1)
         learned = jnp.tanh(x @ theta["inward"]) @ theta["outward"]
-        return nn.relu(self.base((), log_ratio, advantage, clip) + learned - 1e-4)
+        return jax.nn.relu(self.base((), log_ratio, advantage, clip) + learned - 1e-4)
 
 
 class Batch(NamedTuple):

@@ -1,0 +1,92 @@
+"""The formats that a rule can be written in, by name: `learned-rl export RULE --to FORMAT`."""
+
+import importlib.metadata
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from learned_rl.export import stablehlo, standalone
+from learned_rl.export.parts import Part, part, parts
+from learned_rl.types import Rule, Theta
+
+README, LICENCE = "README.md", "LICENSE"
+
+
+class Format(NamedTuple):
+    """One way to write a rule.
+
+    Attributes:
+      kinds: of parts that it writes; none for all that the rule has.
+      write: `(name, parts)` -> files.
+    """
+
+    kinds: tuple[str, ...]
+    write: Callable[[str, tuple[Part, ...]], dict[str, bytes]]
+
+
+def _file(name: str, found: tuple[Part, ...]) -> dict[str, bytes]:
+    title = f"{' and '.join(p.kind for p in found).capitalize()} of a rule of learned-rl {_version()}, see {README}."
+    return standalone.write(name, title, found)
+
+
+FORMATS: Mapping[str, Format] = {
+    "loss": Format(("objective",), _file),
+    "standalone": Format((), _file),
+    "stablehlo": Format((), lambda name, found: stablehlo.write(found)),
+}
+
+
+def write(rule: Rule, theta: Theta, name: str, record: Mapping[str, Any], form: str) -> dict[str, bytes]:
+    """The files of a rule in the format `form`.
+
+    Args:
+      name: of the rule; files are named after it.
+      record: of the rule file; where it came from is copied.
+
+    Raises:
+      NotExportable: the rule has no such form; the message says why.
+    """
+    kinds, writer = FORMATS[form]
+    found = tuple(part(rule, theta, kind) for kind in kinds) or parts(rule, theta)
+    stem = re.sub(r"\W", "_", name, flags=re.ASCII) + "_rule"  # never that of a module: a rule may be called random
+    files = writer(stem, found)
+    return files | {README: _readme(name, found, record, files).encode(), LICENCE: _licence()}
+
+
+def _readme(name: str, found: tuple[Part, ...], record: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+    """What the folder is, how it is called, and where it came from, in the words of the rule's record."""
+    kinds = ", ".join(f"{p.kind} ({type(p.settings).__name__})" for p in found)
+    calls = [f"    {f.example}" for p in found for f in p.functions.values()]
+    origin = json.dumps(record.get("origin", "made with learned-rl"), indent=2)
+    return "\n".join(
+        [
+            f"# {_plain(name)}",
+            "",
+            f"{kinds} of a rule of learned-rl {_version()}, written by `learned-rl export`, as {', '.join(files)}.",
+            "",
+            *calls,
+            "",
+            "Code: Apache-2.0, see LICENSE. The weights' origin, as the rule file has it:",
+            "",
+            *(f"    {line}" for line in origin.splitlines()),
+            "",
+            f"Written with jax {importlib.metadata.version('jax')}. The rule file is what is kept: export it again.",
+            "",
+        ]
+    )
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w .@/-]", "", text)
+
+
+def _licence() -> bytes:
+    for file in importlib.metadata.files("learned-rl") or ():
+        if file.name == "LICENSE":
+            return file.read_binary()
+    return b"Apache License 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
+
+
+def _version() -> str:
+    return importlib.metadata.version("learned-rl")

@@ -1,0 +1,133 @@
+"""What a rule is to other code: parts, each with its own theta, and of each a few pure functions of plain arrays."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from learned_rl.export import objectives
+from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.disco.rule import Disco
+from learned_rl.rules.drift import Drift
+from learned_rl.rules.lpg import LPG
+from learned_rl.types import Rule, Theta
+
+
+class NotExportable(ValueError):
+    """The rule has no such form; the message says which it has."""
+
+
+class Function(NamedTuple):
+    """A pure function of a rule.
+
+    Attributes:
+      call: `(rule, theta, **arrays)`.
+      arguments: what its arrays are, by name: `"T B"` for float32, `"int32 T B"`; trees of them for trees. A capital
+        stands for any size.
+      example: a line that calls it.
+    """
+
+    call: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    example: str
+
+
+class Part(NamedTuple):
+    """Something in a rule that is of use outside of it.
+
+    Attributes:
+      kind: `objective`, `optimizer`, `schedule`: at most one of each in a rule.
+      settings: what its functions are given first,
+      theta: and then.
+      functions: by name.
+    """
+
+    kind: str
+    settings: Any
+    theta: Theta
+    functions: Mapping[str, Function]
+
+
+STEPS = {"reward": "T B", "discount": "T B", "last": "bool T B"}
+_VALUES = Function(
+    objectives.value_targets,
+    {**STEPS, "value": "T B", "next_value": "T B"},
+    "targets(reward=r, discount=d, last=last, value=v, next_value=v_next)  # of a rollout: advantage and target",
+)
+_WHEN = {"progress": "", "lifetime": ""}
+_SPOKEN = {"log_prob": "T B", "entropy": "T B", "value": "T B"}
+
+
+def _actor_critic(rule: ActorCritic) -> dict[str, Function]:
+    arguments = {**_SPOKEN, "advantage": "T B", "target": "T B"}
+    example = "loss(log_prob=pi.log_prob(a), entropy=pi.entropy(), value=v, **data)  # data: what targets gave"
+    return {"targets": _VALUES, "loss": Function(objectives.actor_critic_loss, arguments, example)}
+
+
+def _drift(rule: Drift) -> dict[str, Function]:
+    data = ("behaviour_log_prob", "behaviour_value", "advantage", "target")
+    arguments = {**_SPOKEN, **dict.fromkeys(data, "T B"), **_WHEN}
+    example = "loss(log_prob=pi.log_prob(a), entropy=pi.entropy(), value=v, **minibatch)  # minibatch: the data"
+    return {"targets": _VALUES, "loss": Function(objectives.drift_loss, arguments, example)}
+
+
+def _lpg(rule: LPG) -> dict[str, Function]:
+    y = f"T B {rule.predictions}"
+    arguments = {"log_prob": "T B", "prediction": y, "next_prediction": y, **STEPS, **_WHEN}
+    example = "loss(log_prob=pi.log_prob(a), prediction=y, next_prediction=y_next, reward=r, discount=d, last=last)"
+    return {"loss": Function(objectives.lpg_loss, arguments, example)}
+
+
+def _disco(rule: Disco) -> dict[str, Function]:
+    m, bins, hidden = rule.network.predictions, rule.values.bins, rule.network.lifetime_hidden
+    said = {"policy": "T B A", "y": f"T B {m}", "z": f"T B A {m}", "q": f"T B A {bins}", "aux_pi": "T B A A"}
+    average = dict.fromkeys(("first", "second", "remaining"), "")
+    state = {"advantage": average, "q_error": average, "lifetime": {"hidden": f"{hidden}", "cell": f"{hidden}"}}
+    agents = dict.fromkeys(("now", "then", "target_now", "target_then"), said)
+    arguments = {"state": state, **agents, "action": "int32 T B", **STEPS, "behaviour": "T B A"}
+    example = "value, state = loss(state=state, now=now, then=then, target_now=..., target_then=..., **rollout)"
+    return {
+        "start": Function(objectives.disco_start, {}, "state = start()"),
+        "loss": Function(objectives.disco_loss, arguments, example),
+    }
+
+
+# A new objective is a new line.
+_OBJECTIVES: Mapping[type, Callable[[Any], dict[str, Function]]] = {
+    ActorCritic: _actor_critic,
+    Disco: _disco,
+    Drift: _drift,
+    LPG: _lpg,
+}
+
+
+def parts(rule: Rule, theta: Theta) -> tuple[Part, ...]:
+    """The parts of a rule, from the outside in.
+
+    Raises:
+      NotExportable: there is none; the message says why.
+    """
+    if type(rule) in _OBJECTIVES:
+        return (Part("objective", rule, theta, _OBJECTIVES[type(rule)](rule)),)
+    raise NotExportable(f"{type(rule).__name__} has neither an objective nor an optimizer that other code could use")
+
+
+def part(rule: Rule, theta: Theta, kind: str) -> Part:
+    """The part of a kind.
+
+    Raises:
+      NotExportable: there is none of that kind; the message says what there is.
+    """
+    found = {p.kind: p for p in parts(rule, theta)}
+    if kind not in found:
+        raise NotExportable(f"{type(rule).__name__} has no {kind} of its own; it has: {', '.join(found)}")
+    return found[kind]
+
+
+def as_loss(rule: Rule, theta: Theta) -> Callable[..., Any]:
+    """The rule's objective as a pure function of keyword arrays; see `learned_rl.export.objectives` for which.
+
+    Raises:
+      NotExportable: the rule is no objective.
+    """
+    found = part(rule, theta, "objective")
+    return partial(found.functions["loss"].call, found.settings, found.theta)
