@@ -133,17 +133,18 @@ def _made_by_name(tree: Any) -> Iterator[type]:
         yield from _made_by_name(child)
 
 
-def bundle(roots: Iterable[Definition], values: Iterable[Any] = ()) -> Bundle:
+def bundle(roots: Iterable[Definition], values: Iterable[Any] = (), taken: Iterable[str] = ()) -> Bundle:
     """The definitions `roots` with all that they need, and all that it takes to write `values` down.
 
     Args:
       values: settings objects, and trees of arrays.
+      taken: names that mean something else in the file.
 
     Raises:
       ValueError: two names cannot be told apart, or a name comes from nowhere.
     """
     found = _Collected(roots, list(values))
-    names = _names(found.kept)
+    names = _names(found.kept, taken)
     order = _in_order({d.module for d in found.kept})
     code = [section for name in order if (section := _section(module(name), found, names))]
     externals = {u.what for d in found.kept for u in found.uses(d) if isinstance(u.what, Imported)}
@@ -160,17 +161,19 @@ def bundle(roots: Iterable[Definition], values: Iterable[Any] = ()) -> Bundle:
     return Bundle("\n\n\n".join(code), frozenset(externals), unevaluated, names, fields)
 
 
-def _names(kept: Mapping[Definition, Any]) -> dict[Definition, str]:
-    """Own names, but where two modules have the same one."""
-    taken: dict[str, Definition] = {}
+def _names(kept: Iterable[Definition], taken: Iterable[str]) -> dict[Definition, str]:
+    """Own names, but where another module has the same one, or the file."""
+    names: dict[Definition, str] = {}
+    used = {*taken}
     for definition in sorted(kept):
         name = definition.name
-        if name in taken:
+        if name in used:
             name = f"{name}_of_{definition.module.rpartition('.')[2]}"
-        if name in taken:
-            raise ValueError(f"{definition} and {taken[name]} would have one name")
-        taken[name] = definition
-    return {definition: name for name, definition in taken.items()}
+        if name in used:
+            raise ValueError(f"{definition}: {name} stands for something else too")
+        names[definition] = name
+        used.add(name)
+    return names
 
 
 def _in_order(modules: set[str]) -> list[str]:

@@ -108,7 +108,9 @@ def parts(rule: Rule, theta: Theta) -> tuple[Part, ...]:
     """
     if type(rule) in _OBJECTIVES:
         return (Part("objective", rule, theta, _OBJECTIVES[type(rule)](rule)),)
-    raise NotExportable(f"{type(rule).__name__} has neither an objective nor an optimizer that other code could use")
+    raise NotExportable(
+        f"{type(rule).__name__} has neither an objective nor an optimizer that code outside of it could use"
+    )
 
 
 def part(rule: Rule, theta: Theta, kind: str) -> Part:

@@ -104,7 +104,13 @@ class Module:
           ValueError: it names something that is neither defined, nor imported, nor a builtin.
         """
         if isinstance(node, ast.FunctionDef | ast.Lambda):
-            local = local | _locals(node)
+            # Decorators and defaults are evaluated outside.
+            outside = [*getattr(node, "decorator_list", []), *node.args.defaults, *filter(None, node.args.kw_defaults)]
+            body = node.body if isinstance(node.body, list) else [node.body]
+            inside = local | _locals(node)
+            yield from (use for part in outside for use in self.uses(part, local))
+            yield from (use for part in body for use in self.uses(part, inside))
+            return
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id not in local:
             if there := self.submodule(node.value.id):
                 if node.attr in local:

@@ -41,7 +41,8 @@ def write(name: str, title: str, parts: Sequence[Part], more: frozenset[str] = f
     weights = _npz(arrays) if arrays else b""
     roots = [home(f.call) for p in parts for f in p.functions.values()]
     values = [value for p in parts for value in (p.settings, p.theta)]
-    found = bundle([*roots, home(read_weights)] if weights else roots, values)
+    offered = {name for p in parts for name in p.functions}
+    found = bundle([*roots, home(read_weights)] if weights else roots, values, offered)
     if foreign := {_top(e.package) for e in found.externals} - ALLOWED - more:
         raise NotExportable(f"its code needs {', '.join(sorted(foreign))}")
     imports = _imports(found.externals | ALWAYS | ({Imported("pathlib", "Path", "Path")} if weights else set()))

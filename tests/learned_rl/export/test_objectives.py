@@ -70,7 +70,8 @@ class Case:
         params, state = self.rule.birth(theta, self.policy, keys[1])
         params = jitter(params, keys[2], 0.3)
         if self.name == "disco":  # target network and memory of another moment of life
-            state = jitter(state, keys[3], 0.1)._replace(averages=state.averages)
+            moved = {name: jitter(getattr(state, name), keys[3], 0.1) for name in ("target_params", "lifetime")}
+            state = state._replace(**moved)
         rollout = made_up_rollout(self.policy, params, keys[4])
         telling = dataclasses.replace(self.rule, optimizer=Reveal())
         own = telling.update(theta, params, state, rollout, self.policy, KEY)[0]
@@ -101,7 +102,12 @@ class Case:
         targets = targets(self.rule, theta, **steps, value=value, next_value=next_value)
         if self.name == "a2c":
             return targets
-        acted = {"behaviour_log_prob": r.behaviour_log_prob, "behaviour_value": value, "progress": r.progress, "lifetime": r.lifetime}
+        acted = {
+            "behaviour_log_prob": r.behaviour_log_prob,
+            "behaviour_value": value,
+            "progress": r.progress,
+            "lifetime": r.lifetime,
+        }
         return {**targets, **acted}
 
     def _predictions(self, params, s, r):
@@ -152,9 +158,7 @@ def run_outside(folder, calls, packages=("jax", "jaxlib", "numpy", "ml_dtypes", 
 def answers(tmp_path_factory):
     folder, calls = tmp_path_factory.mktemp("outside"), {}
     for name in RULES:
-        for file, content in standalone.write(
-            stem(name), "A rule.", parts(case(name).rule, case(name).theta)
-        ).items():
+        for file, content in standalone.write(stem(name), "A rule.", parts(case(name).rule, case(name).theta)).items():
             (folder / file).write_bytes(content)
         calls |= named(case(name).arguments, f"{stem(name)}/loss")
     return run_outside(folder, calls)
