@@ -14,7 +14,7 @@ from learned_rl.layers import LSTMState
 from learned_rl.losses import gae
 from learned_rl.rules import actor_critic
 from learned_rl.rules.actor_critic import ActorCritic
-from learned_rl.rules.disco.averages import MovingAverage
+from learned_rl.rules.averages import MovingAverage
 from learned_rl.rules.disco.predictions import Pair, Predictions
 from learned_rl.rules.disco.rule import Averages, Disco
 from learned_rl.rules.drift import Batch, Drift
@@ -172,8 +172,10 @@ def disco_loss(
     after every update, with k = `target_decay` and the parameters from before it. `behaviour` are the logits of what
     acted.
     """
-    agent = Pair(Predictions(**now), Predictions(**jax.lax.stop_gradient(then)))
-    slow = Pair(Predictions(**target_now), Predictions(**target_then))
+    said = Predictions(**now)
+    online, after, slow, slow_after = (
+        rule.glance(theta, Predictions(**x)) for x in (*jax.lax.stop_gradient((now, then)), target_now, target_then)
+    )
     log_probs = jax.nn.log_softmax(behaviour)
     one_hot = jax.nn.one_hot(action, behaviour.shape[-1], dtype=behaviour.dtype)
     rollout = _rollout(
@@ -186,9 +188,9 @@ def disco_loss(
     )
     averages = Averages(MovingAverage(**state["advantage"]), MovingAverage(**state["q_error"]))
     lifetime = LSTMState(**state["lifetime"])
-    seen, averages = rule.look(jax.lax.stop_gradient(agent), slow, rollout, averages)
+    seen, averages = rule.look(Pair(online, after), Pair(slow, slow_after), rollout, averages)
     asked = rule.network.targets(theta, lifetime, seen)
-    loss = jnp.mean(rule.total(rule.losses(agent.now, asked, seen)))
+    loss = jnp.mean(rule.total(rule.losses(said, asked, seen)))
     return loss, _remembered(averages, rule.network.live(theta, lifetime, seen, asked))
 
 
