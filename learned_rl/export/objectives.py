@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from learned_rl.distributions import Categorical
 from learned_rl.layers import LSTMState
 from learned_rl.losses import gae
 from learned_rl.rules import actor_critic
@@ -19,6 +20,9 @@ from learned_rl.rules.disco.predictions import Pair, Predictions
 from learned_rl.rules.disco.rule import Averages, Disco
 from learned_rl.rules.drift import Batch, Drift
 from learned_rl.rules.lpg import LPG
+from learned_rl.rules.metagenrl import MetaGenRL, MetaGenRLState
+from learned_rl.rules.q_learning import QLearning
+from learned_rl.rules.q_learning import Targets as QTargets
 from learned_rl.types import Outputs, Rollout, Theta
 
 Number = float | Float[Array, ""]
@@ -37,14 +41,21 @@ class Given(NamedTuple):
         return self.spread
 
 
-class Spoken:
-    """Instead of a network: its outputs stand where its parameters would."""
+class Spoken(NamedTuple):
+    """Instead of a network: its outputs stand where its parameters would; `then` is what it says of what followed."""
+
+    then: Any = None
 
     def unroll(self, params: Outputs, rollout: Rollout) -> Outputs:
         return params
 
+    def unroll_next(self, params: Outputs, rollout: Rollout) -> Any:
+        return self.then
 
-_SPOKEN: Any = Spoken()
+
+def spoken(then: Any = None) -> Any:
+    """As whatever a rule takes it for."""
+    return Spoken(then)
 
 
 def value_targets(
@@ -81,7 +92,7 @@ def actor_critic_loss(
     """-E[A log pi(a)] + value_cost E[(V - G)^2] / 2 - entropy E[H(pi)]; `advantage` and `target` are data."""
     said = Outputs(Given(log_prob, entropy), {"value": value[..., None]}, {})
     data = actor_critic.Targets(advantage, target)
-    return actor_critic.loss(said, data, rule.coefficients, _rollout(), _SPOKEN)[0]
+    return actor_critic.loss(said, data, rule.coefficients, _rollout(), spoken())[0]
 
 
 def drift_loss(
@@ -107,7 +118,7 @@ def drift_loss(
     said = Outputs(Given(log_prob, entropy), {"value": value[..., None]}, {})
     rollout = _rollout(behaviour_log_prob=behaviour_log_prob, progress=progress, lifetime=lifetime)
     batch = Batch(rollout, advantage, target, behaviour_value)
-    return rule._loss(said, theta, rule.coefficients, batch, _SPOKEN)[0]
+    return rule._loss(said, theta, rule.coefficients, batch, spoken())[0]
 
 
 def lpg_loss(
@@ -139,7 +150,62 @@ def lpg_loss(
     now = Outputs(Given(log_prob, jnp.zeros_like(log_prob)), {"prediction": prediction}, {})
     then = now._replace(flat={"prediction": next_prediction})
     asked = rule.targets(theta, rollout, *jax.lax.stop_gradient((now, then)))
-    return rule.loss(now, asked, rollout, _SPOKEN)
+    return rule.loss(now, asked, rollout, spoken())
+
+
+def metagenrl_start(rule: MetaGenRL, theta: Theta) -> dict[str, Any]:
+    """What the rule remembers of a life in which nothing has happened."""
+    return {"rewards": MovingAverage.start()._asdict(), "values": MovingAverage.start()._asdict()}
+
+
+def metagenrl_loss(
+    rule: MetaGenRL,
+    theta: Theta,
+    *,
+    state: dict[str, Any],
+    log_prob: Float[Array, "T B"],
+    value: Float[Array, "T B"],
+    next_value: Float[Array, "T B"],
+    reward: Float[Array, "T B"],
+    discount: Float[Array, "T B"],
+    last: Bool[Array, "T B"],
+) -> tuple[Float[Array, ""], dict[str, Any]]:
+    """L_theta + value_cost E[(V - G)^2] / 2, and what the rule remembers: `state` next time, `start()` the first time.
+
+    A gradient passes through `log_prob` and `value`; `next_value` is of what a step led to, before any reset.
+    """
+    rollout = _rollout(reward=reward, discount=discount, last=last)
+    said = Outputs(Given(log_prob, jnp.zeros_like(log_prob)), {"value": value[..., None]}, {})
+    then = said._replace(flat={"value": next_value[..., None]})
+    before = MetaGenRLState(MovingAverage(**state["rewards"]), MovingAverage(**state["values"]), ())
+    seen, after = rule._look(*jax.lax.stop_gradient((said, before)), rollout, spoken(jax.lax.stop_gradient(then)))
+    loss = rule._loss(said, theta, seen, rollout, spoken())[0]
+    return loss, {"rewards": after.rewards._asdict(), "values": after.values._asdict()}
+
+
+def q_loss(
+    rule: QLearning,
+    theta: Theta,
+    *,
+    logits: Float[Array, "T B A"],
+    q: Float[Array, "T B A"],
+    target_next_q: Float[Array, "T B A"],
+    action: Int[Array, "T B"],
+    reward: Float[Array, "T B"],
+    discount: Float[Array, "T B"],
+    progress: Number = 0.0,
+) -> Float[Array, ""]:
+    """E[loss(Q(s, a), future)] + E[KL(pi* || pi)], pi* greedy in q but for exploration, which falls with `progress`.
+
+    A gradient passes through `logits`, of the policy, and `q`; an agent that explores by itself leaves out the second
+    term by not training its logits. `target_next_q` is what the target network says of what a step led to.
+    """
+    rollout = _rollout(action=action, reward=reward, discount=discount, progress=progress)
+    said = Outputs(Categorical(logits), {}, {"q": q[..., None]})
+    then = Outputs((), {}, {"q": target_next_q[..., None]})
+    future = rule._future((), rollout, spoken(jax.lax.stop_gradient(then)))
+    asked = QTargets(future, rule._explore(jax.lax.stop_gradient(q)[..., None], rollout))
+    return rule._loss(said, asked, rollout, spoken())[0]
 
 
 def disco_start(rule: Disco, theta: Theta) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.drift import Drift
 from learned_rl.rules.lpg import LPG
+from learned_rl.rules.metagenrl import MetaGenRL
+from learned_rl.rules.q_learning import QLearning
 from learned_rl.types import Rule, Theta
 
 
@@ -53,6 +55,7 @@ _VALUES = Function(
     {**STEPS, "value": "T B", "next_value": "T B"},
     "targets(reward=r, discount=d, last=last, value=v, next_value=v_next)  # of a rollout: advantage and target",
 )
+_AVERAGE = {"first": "", "second": "", "remaining": ""}
 _WHEN = {"progress": "", "lifetime": ""}
 _SPOKEN = {"log_prob": "T B", "entropy": "T B", "value": "T B"}
 
@@ -80,8 +83,7 @@ def _lpg(rule: LPG) -> dict[str, Function]:
 def _disco(rule: Disco) -> dict[str, Function]:
     m, bins, hidden = rule.network.predictions, rule.values.bins, rule.network.lifetime_hidden
     said = {"policy": "T B A", "y": f"T B {m}", "z": f"T B A {m}", "q": f"T B A {bins}", "aux_pi": "T B A A"}
-    average = dict.fromkeys(("first", "second", "remaining"), "")
-    state = {"advantage": average, "q_error": average, "lifetime": {"hidden": f"{hidden}", "cell": f"{hidden}"}}
+    state = {"advantage": _AVERAGE, "q_error": _AVERAGE, "lifetime": {"hidden": f"{hidden}", "cell": f"{hidden}"}}
     agents = dict.fromkeys(("now", "then", "target_now", "target_then"), said)
     arguments = {"state": state, **agents, "action": "int32 T B", **STEPS, "behaviour": "T B A"}
     example = "value, state = loss(state=state, now=now, then=then, target_now=..., target_then=..., **rollout)"
@@ -91,12 +93,29 @@ def _disco(rule: Disco) -> dict[str, Function]:
     }
 
 
+def _metagenrl(rule: MetaGenRL) -> dict[str, Function]:
+    state = {"rewards": _AVERAGE, "values": _AVERAGE}
+    arguments = {"state": state, "log_prob": "T B", "value": "T B", "next_value": "T B", **STEPS}
+    example = "value, state = loss(state=state, log_prob=pi.log_prob(a), value=v, next_value=v_next, **rollout)"
+    start = Function(objectives.metagenrl_start, {}, "state = start()")
+    return {"start": start, "loss": Function(objectives.metagenrl_loss, arguments, example)}
+
+
+def _q_learning(rule: QLearning) -> dict[str, Function]:
+    said = dict.fromkeys(("logits", "q", "target_next_q"), "T B A")
+    arguments = {**said, "action": "int32 T B", "reward": "T B", "discount": "T B", "progress": ""}
+    example = "loss(logits=pi.logits, q=q, target_next_q=q_next, action=a, reward=r, discount=d)"
+    return {"loss": Function(objectives.q_loss, arguments, example)}
+
+
 # A new objective is a new line.
-_OBJECTIVES: Mapping[type, Callable[[Any], dict[str, Function]]] = {
+OBJECTIVES: Mapping[type, Callable[[Any], dict[str, Function]]] = {
     ActorCritic: _actor_critic,
     Disco: _disco,
     Drift: _drift,
     LPG: _lpg,
+    MetaGenRL: _metagenrl,
+    QLearning: _q_learning,
 }
 
 
@@ -106,8 +125,8 @@ def parts(rule: Rule, theta: Theta) -> tuple[Part, ...]:
     Raises:
       NotExportable: there is none; the message says why.
     """
-    if type(rule) in _OBJECTIVES:
-        return (Part("objective", rule, theta, _OBJECTIVES[type(rule)](rule)),)
+    if type(rule) in OBJECTIVES:
+        return (Part("objective", rule, theta, OBJECTIVES[type(rule)](rule)),)
     raise NotExportable(
         f"{type(rule).__name__} has neither an objective nor an optimizer that code outside of it could use"
     )

@@ -14,6 +14,7 @@ import pytest
 
 from learned_rl.action_network import ActionNetwork
 from learned_rl.export import as_loss, parts, stablehlo, standalone
+from learned_rl.export.parts import OBJECTIVES
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.predictions import Predictions, following
@@ -21,6 +22,8 @@ from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.disco.values import CategoricalValues
 from learned_rl.rules.drift import DiscoveredDrift, Drift, LearnedDrift
 from learned_rl.rules.lpg import LPG
+from learned_rl.rules.metagenrl import MetaGenRL
+from learned_rl.rules.q_learning import QLearning, RegularisedError
 from learned_rl.types import Discrete
 from tests.probes import SMALL, jitter, made_up_rollout
 
@@ -47,6 +50,8 @@ RULES = {
     "ta-drift": Drift(LearnedDrift(hidden=4, temporal=True), epochs=1, minibatches=1),
     "lpg": LPG(predictions=3, hidden=4),
     "ta-lpg": LPG(predictions=3, hidden=4, temporal=True),
+    "metagenrl": MetaGenRL(hidden=4),
+    "dqn-reg": QLearning(RegularisedError(), epochs=1),
     "disco": Disco(
         network=MetaNetwork(predictions=3, hidden=5, lifetime_hidden=4, embedding=3),
         values=CategoricalValues(bins=5),
@@ -72,22 +77,27 @@ class Case:
         if self.name == "disco":  # target network and memory of another moment of life
             moved = {name: jitter(getattr(state, name), keys[3], 0.1) for name in ("target_params", "lifetime")}
             state = state._replace(**moved)
+        if self.name == "dqn-reg":
+            state = state._replace(target_params=jitter(params, keys[3], 0.1))
         rollout = made_up_rollout(self.policy, params, keys[4])
         telling = dataclasses.replace(self.rule, optimizer=Reveal())
         own = telling.update(theta, params, state, rollout, self.policy, KEY)[0]
         arguments = self.said(params, rollout) | self._data(theta, params, state, rollout)
         loss = as_loss(self.rule, theta)(**arguments)
-        return theta, params, rollout, arguments, own, loss[0] if self.name == "disco" else loss
+        return theta, params, rollout, arguments, own, jax.tree.leaves(loss)[0]
 
     def said(self, params, rollout):
         """The arguments of the exported loss that a gradient passes through, as functions of the parameters."""
         outputs = self.policy.unroll(params, rollout)
         if self.name == "disco":
             return {"now": Predictions.of(outputs)._asdict()}
+        if self.name == "dqn-reg":
+            return {"logits": outputs.policy.logits, "q": outputs.per_action["q"][..., 0]}
         spoken = {"log_prob": outputs.policy.log_prob(rollout.action)}
         if "lpg" in self.name:
             return spoken | {"prediction": outputs.flat["prediction"]}
-        return spoken | {"entropy": outputs.policy.entropy(), "value": outputs.flat["value"][..., 0]}
+        spoken |= {"value": outputs.flat["value"][..., 0]}
+        return spoken if self.name == "metagenrl" else spoken | {"entropy": outputs.policy.entropy()}
 
     def _data(self, theta, params, state, r):
         """Its other arguments."""
@@ -95,6 +105,13 @@ class Case:
         then = self.policy.unroll_next(params, r)
         if self.name == "disco":
             return {**steps, "action": r.action, "behaviour": r.behaviour.logits, **self._predictions(params, state, r)}
+        if self.name == "dqn-reg":
+            target_next_q = self.policy.unroll_next(state.target_params, r).per_action["q"][..., 0]
+            steps.pop("last")
+            return {**steps, "action": r.action, "target_next_q": target_next_q, "progress": r.progress}
+        if self.name == "metagenrl":
+            average = {name: getattr(state, name)._asdict() for name in ("rewards", "values")}
+            return {**steps, "state": average, "next_value": then.flat["value"][..., 0]}
         if "lpg" in self.name:
             return {**steps, "next_prediction": then.flat["prediction"], "progress": r.progress, "lifetime": r.lifetime}
         value, next_value = self.said(params, r)["value"], then.flat["value"][..., 0]
@@ -168,17 +185,21 @@ def answers(tmp_path_factory):
     return run_outside(folder, calls)
 
 
+def test_every_objective_there_is_is_tried():
+    assert {type(rule) for rule in RULES.values()} == set(OBJECTIVES)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_the_standalone_file_has_the_gradient_of_the_rule(name, answers):
     prefix = f"{stem(name)}/loss"
     said = jax.eval_shape(case(name).said, case(name).params, case(name).rollout)
     gradient = [answers[path] for path in named(said, f"{prefix}/gradient")]
     case(name).check(jax.tree.unflatten(jax.tree.structure(said), gradient))
-    value = answers[f"{prefix}/value/0" if name == "disco" else f"{prefix}/value"]
+    value = answers.get(f"{prefix}/value", answers.get(f"{prefix}/value/0"))
     assert abs(value - case(name).loss) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["ta-drift", "ta-lpg", "disco"])
+@pytest.mark.parametrize("name", ["ta-drift", "ta-lpg", "metagenrl", "dqn-reg", "disco"])
 def test_stablehlo_has_the_gradient_of_the_rule(name):
     part = parts(case(name).rule, case(name).theta)[0]
     function = jax.export.deserialize(bytearray(stablehlo.exported(part.functions["loss"], part.settings, part.theta)))
