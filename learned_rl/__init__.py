@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from learned_rl.networks import Network
     from learned_rl.rule_file import LoadedRule, RuleRefused, load_rule, save_rule, verify_rule
     from learned_rl.rules.actor_critic import ActorCritic
+    from learned_rl.rules.anneal import Anneal
     from learned_rl.rules.disco.rule import Disco
     from learned_rl.rules.drift import Drift
     from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from learned_rl.rules.none import NoLearning
     from learned_rl.rules.q_learning import QLearning
     from learned_rl.rules.schedule import Schedule
+    from learned_rl.rules.self_tuning import SelfTuning
     from learned_rl.types import Rollout, Rule
 
 _HOME = {
     "ActionNetwork": "learned_rl.action_network",
     "ActorCritic": "learned_rl.rules.actor_critic",
+    "Anneal": "learned_rl.rules.anneal",
     "CountBonus": "learned_rl.rules.intrinsic.bonus",
     "Disco": "learned_rl.rules.disco.rule",
     "Drift": "learned_rl.rules.drift",
@@ -43,6 +46,7 @@ _HOME = {
     "Rule": "learned_rl.types",
     "RuleRefused": "learned_rl.rule_file",
     "Schedule": "learned_rl.rules.schedule",
+    "SelfTuning": "learned_rl.rules.self_tuning",
     "StateActionReward": "learned_rl.rules.intrinsic.learned",
     "load_rule": "learned_rl.rule_file",
     "save_rule": "learned_rl.rule_file",
@@ -65,6 +69,7 @@ __all__ = [
     "LPG",
     "ActionNetwork",
     "ActorCritic",
+    "Anneal",
     "CountBonus",
     "Disco",
     "Drift",
@@ -82,6 +87,7 @@ __all__ = [
     "Rule",
     "RuleRefused",
     "Schedule",
+    "SelfTuning",
     "StateActionReward",
     "load_rule",
     "save_rule",

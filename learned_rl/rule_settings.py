@@ -14,6 +14,7 @@ from typing import Any
 
 from learned_rl.optimizers import Adam, ElementClippedAdam, Sgd
 from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.anneal import Anneal
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
@@ -28,11 +29,13 @@ from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.none import NoLearning
 from learned_rl.rules.q_learning import ClippedError, QLearning, RegularisedError, SquaredError
 from learned_rl.rules.schedule import Schedule
+from learned_rl.rules.self_tuning import SelfTuning
 
 # By role: where a field's default is of one role, any other of that role may stand in it. A new rule is a new line.
 CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
     "rule": {
         "actor_critic": ActorCritic,
+        "anneal": Anneal,
         "disco": Disco,
         "drift": Drift,
         "intrinsic": Intrinsic,
@@ -42,6 +45,7 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "no_learning": NoLearning,
         "q_learning": QLearning,
         "schedule": Schedule,
+        "self_tuning": SelfTuning,
     },
     "optimizer": {"adam": Adam, "element_clipped_adam": ElementClippedAdam, "sgd": Sgd},
     "drift": {"clip_drift": ClipDrift, "discovered_drift": DiscoveredDrift, "learned_drift": LearnedDrift},

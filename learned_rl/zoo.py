@@ -19,6 +19,13 @@ def a2c() -> Rule:
     return ActorCritic()
 
 
+def a2c_annealed() -> Rule:
+    """Advantage actor-critic whose learning rate and entropy bonus fall linearly over a lifetime."""
+    from learned_rl.rules.anneal import Anneal
+
+    return Anneal()
+
+
 def ppo() -> Rule:
     """Proximal policy optimisation (Schulman et al. 2017), its learning rate annealed over a lifetime."""
     from learned_rl.rules.drift import Drift
@@ -134,8 +141,16 @@ def schedule() -> Rule:
     return Schedule()
 
 
+def self_tuning() -> Rule:
+    """Coefficients that follow meta-gradients online (Xu et al. 2018), starting as a2c; where they start is learned."""
+    from learned_rl.rules.self_tuning import SelfTuning
+
+    return SelfTuning()
+
+
 BUILT_IN: Mapping[str, Callable[[], Rule]] = {
     "a2c": a2c,
+    "a2c-annealed": a2c_annealed,
     "ppo": ppo,
     "dpo": dpo,
     "count-bonus": count_bonus,
@@ -154,6 +169,7 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "intrinsic": intrinsic,
     "metagenrl": metagenrl,
     "schedule": schedule,
+    "self-tuning": self_tuning,
 }
 
 

@@ -1,6 +1,6 @@
 """Learned schedules: a rule's coefficients as functions of how the lifetime is going."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -8,13 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from learned_rl.rules.actor_critic import ActorCritic
-from learned_rl.rules.coefficients import Coefficients
+from learned_rl.rules.coefficients import Coefficients, check_names, shifted
 from learned_rl.rules.nested import fed, part
 from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, Rule, RuleState, Theta
-
-LEARNABLE = ("learning_rate", "discount", "trace", "entropy", "clip")
-# Ranges: discount and trace move on the scale of their horizon 1 / (1 - x), the others on their own logarithm.
-_HORIZONS = ("discount", "trace")
 
 
 class Statistics(NamedTuple):
@@ -34,26 +30,23 @@ class Schedule:
     """Combinator: feeds `base` coefficients c(progress, statistics), anything from a constant to a feedback law.
 
         u = W2 tanh(W1 x + b1) + b2,   x = (progress, progress^2, entropy, KL of the last update, improvement of reward)
-        rate-like c:     c = c_base exp(u)
-        horizon-like c:  1 - c = (1 - c_base) exp(-u)
 
-    with u clipped to +-`reach`. It starts as exactly `base` (zero output layer), so that what is gained is learned.
-    `learned` names the coefficients that move. theta = {"schedule": ..., "base": the base rule's own}.
+    and each coefficient that `learned` names is `base`'s, moved by its u on its own scale, at most by `reach` (see
+    `coefficients.shifted`). It starts as exactly `base` (zero output layer), so that what is gained is learned.
+    theta = {"schedule": ..., "base": the base rule's own}.
 
     Raises:
-      ValueError: `learned` names something that is not a coefficient, or `base` has none.
+      ValueError: `learned` names something that is not a coefficient, or one twice, or `base` has none.
     """
 
     base: Rule = ActorCritic()
     hidden: int = 8
-    learned: tuple[str, ...] = LEARNABLE
+    learned: tuple[str, ...] = ("learning_rate", "discount", "trace", "entropy", "clip")
     reach: float = 4.0
 
     def __post_init__(self):
         part(self.base, "coefficients")
-        for name in self.learned:
-            if name not in LEARNABLE:
-                raise ValueError(f"learned: {name!r} is not a coefficient that can be learned; allowed: {LEARNABLE}")
+        check_names(self.learned)
 
     @property
     def heads(self) -> Heads:
@@ -79,15 +72,7 @@ class Schedule:
         x = jnp.stack([progress, progress**2, state.entropy, state.kl, state.improvement])
         net = theta["schedule"]
         u = jnp.tanh(x @ net["inward"] + net["bias"]) @ net["outward"] + net["offset"]
-        u = self.reach * jnp.tanh(u / self.reach)
-        start: Coefficients = part(self.base, "coefficients")
-        moved = {}
-        for name, u_i in zip(self.learned, u, strict=True):
-            c = getattr(start, name)
-            moved[name] = 1 - (1 - c) * jnp.exp(-u_i) if name in _HORIZONS else c * jnp.exp(u_i)
-        # exp(-u) may exceed 1 / (1 - c): a discount is never negative.
-        moved |= {name: jnp.clip(moved[name], 0.0, 1.0) for name in _HORIZONS if name in moved}
-        return replace(start, **moved)
+        return shifted(part(self.base, "coefficients"), self.learned, u, self.reach)
 
     def update(
         self, theta: Theta, params: Params, state: Statistics, rollout: Rollout, policy: Policy, key: PRNGKeyArray

@@ -10,6 +10,7 @@ import pytest
 
 from learned_rl.lifetime import Lifetime
 from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.anneal import Anneal
 from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.disco.values import CategoricalValues
@@ -23,6 +24,7 @@ from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.none import NoLearning
 from learned_rl.rules.q_learning import ClippedError, QLearning
 from learned_rl.rules.schedule import Schedule
+from learned_rl.rules.self_tuning import SelfTuning
 from learned_rl.types import Rule
 from meta_objectives.problem import MetaProblem
 from tests.probes import RECURRENT, SMALL, MatchCue, Recall, jitter, reach
@@ -36,6 +38,7 @@ class Case(NamedTuple):
 
 RULES = {
     "a2c": ActorCritic(),
+    "a2c-annealed": Anneal(),
     "ppo": Drift(epochs=2, minibatches=2, anneal=True),
     "dpo": Drift(drift=DiscoveredDrift(), epochs=2, minibatches=2),
     "random": NoLearning(),
@@ -53,6 +56,7 @@ RULES = {
     "lifetime value": LifetimeValue(Intrinsic(reward=StateActionReward(5, 2, 2)), 4, 2, 2),
     "rnd": Intrinsic(reward=RandomDistillation(5, 4, 2), intrinsic=0.1),
     "schedule": Schedule(Drift(epochs=2, minibatches=2), hidden=4),
+    "self_tuning": SelfTuning(),
 }
 CASES = {
     "discrete": Case(MatchCue(2), SMALL),

@@ -14,6 +14,7 @@ from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import Drift, LearnedDrift
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.schedule import Schedule
+from learned_rl.rules.self_tuning import SelfTuning
 from learned_rl.types import Discrete
 from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaProblem
@@ -86,6 +87,8 @@ DIFFERENTIABLE = {
         ActorCritic(C, PLAIN), hidden=3, learned=("learning_rate", "discount", "trace", "entropy")
     ),
     "schedule of ppo": Schedule(Drift(coefficients=C, optimizer=PLAIN, epochs=2, minibatches=2), hidden=3),
+    # What tuning measures is data by design: let it stay where it starts.
+    "self-tuning of a2c": SelfTuning(ActorCritic(C, PLAIN), rate=0.0),
     "lpg": LPG(predictions=3, hidden=4, learning_rate=0.3, optimizer=PLAIN),
     "drift": Drift(LearnedDrift(hidden=4), dataclasses.replace(C, clip=0.1), PLAIN, epochs=2, minibatches=1),
 }
