@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from learned_rl.distributions import Categorical
-from learned_rl.layers import linear, lstm_gates, mlp, start_linear, start_lstm, start_mlp
-from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Memory, Outputs, Params, Rollout
+from learned_rl.layers import linear, loudness, lstm_gates, mlp_layers, start_linear, start_lstm, start_mlp
+from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Layers, Memory, Outputs, Params, Rollout
 
 
 @dataclass(frozen=True)
@@ -48,26 +48,35 @@ class ActionPolicy:
     def act(
         self, params: Params, memory: Memory, obs: Float[Array, "B *obs"], last: Bool[Array, " B"]
     ) -> tuple[Memory, Outputs]:
-        return (), self._outputs(params, obs)
+        return (), self._said(params, obs)[0]
 
     def unroll(self, params: Params, rollout: Rollout) -> Outputs:
-        return self._outputs(params, rollout.obs)
+        return self._said(params, rollout.obs)[0]
 
     def unroll_next(self, params: Params, rollout: Rollout) -> Outputs:
-        return self._outputs(params, rollout.next_obs)
+        return self._said(params, rollout.next_obs)[0]
 
-    def _outputs(self, params: Params, obs: Float[Array, "..."]) -> Outputs:
-        x = mlp(params["torso"], obs.reshape((*obs.shape[: obs.ndim - len(self.obs_shape)], -1)))
+    def unroll_layers(self, params: Params, rollout: Rollout) -> tuple[Outputs, Layers]:
+        """`unroll`, and how loud each unit of each layer was."""
+        outputs, layers = self._said(params, rollout.obs)
+        return outputs, {name: loudness(x) for name, x in layers.items()}
+
+    def _said(self, params: Params, obs: Float[Array, "..."]) -> tuple[Outputs, dict[str, Array]]:
+        """The outputs, and what each layer said, by its path in the parameters."""
+        torso = mlp_layers(params["torso"], obs.reshape((*obs.shape[: obs.ndim - len(self.obs_shape)], -1)))
+        x = torso[-1]
         cell = linear(params["cell"], x)
         # The same step for every action, but for the row of weights that its one-hot picks.
         of_action, of_state = jnp.split(params["model"]["w"], [self.actions.count])
         gates = (jnp.tanh(cell) @ of_state + params["model"]["b"])[..., None, :] + of_action
         after = lstm_gates(gates, cell[..., None, :]).hidden
-        return Outputs(
-            Categorical(linear(params["policy"], x)),
-            {k: linear(layer, x) for k, layer in params["flat"].items()},
-            {k: mlp(layers, after) for k, layers in params["per_action"].items()},
-        )
+        policy = linear(params["policy"], x)
+        flat = {k: linear(layer, x) for k, layer in params["flat"].items()}
+        heads = {k: mlp_layers(layers, after) for k, layers in params["per_action"].items()}
+        layers = {"cell": cell, "model": after, "policy": policy} | {f"flat/{k}": y for k, y in flat.items()}
+        for name, said in {"torso": torso, **{f"per_action/{k}": each for k, each in heads.items()}}.items():
+            layers |= {f"{name}/{i}": y for i, y in enumerate(said)}
+        return Outputs(Categorical(policy), flat, {k: each[-1] for k, each in heads.items()}), layers
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,20 @@ def start_mlp(key: PRNGKeyArray, *widths: int) -> list[Linear]:
 
 def mlp(layers: list[Linear], x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
     """relu in between, not after the last."""
+    return mlp_layers(layers, x)[-1]
+
+
+def mlp_layers(layers: list[Linear], x: Float[Array, "... inputs"]) -> list[Array]:
+    """What each layer of `mlp` says."""
+    said = []
     for layer in layers[:-1]:
-        x = jax.nn.relu(linear(layer, x))
-    return linear(layers[-1], x)
+        said.append(x := jax.nn.relu(linear(layer, x)))
+    return [*said, linear(layers[-1], x)]
+
+
+def loudness(output: Float[Array, "... units"]) -> Float[Array, " units"]:
+    """Mean of |output after the nonlinearity| over all there is but units: an entry of `types.Layers`."""
+    return jnp.mean(jnp.abs(output), axis=range(output.ndim - 1))
 
 
 def over_actions(layer: Linear, x: Float[Array, "... A inputs"]) -> Float[Array, "... A outputs"]:

@@ -11,10 +11,28 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from learned_rl.distributions import Categorical, Distribution, Normal
 from learned_rl.hypernetwork import Hypernetwork, Linear
-from learned_rl.layers import orthogonal
+from learned_rl.layers import loudness, orthogonal
 from learned_rl.memories import GRU, Transformer
 from learned_rl.rollout import restart
-from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Memory, Outputs, Params, Rollout
+from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Layers, Memory, Outputs, Params, Rollout
+
+
+class _Dense(nn.Dense):
+    """With its nonlinearity, so that a module's output is what the next layer hears."""
+
+    activation: Callable = nn.tanh
+
+    def __call__(self, inputs: Array) -> Array:
+        return self.activation(super().__call__(inputs))
+
+
+class _Conv(nn.Conv):
+    """With its nonlinearity."""
+
+    activation: Callable = nn.tanh
+
+    def __call__(self, inputs: Array) -> Array:
+        return self.activation(super().__call__(inputs))
 
 
 @dataclass(frozen=True)
@@ -27,7 +45,7 @@ class MLP:
     def __call__(self, x: Float[Array, "..."], obs_rank: int, name: str) -> Float[Array, "... features"]:
         x = x.reshape((*x.shape[: x.ndim - obs_rank], -1))
         for i, width in enumerate(self.hidden):
-            x = self.activation(nn.Dense(width, kernel_init=orthogonal(2**0.5), name=f"{name}_{i}")(x))
+            x = _Dense(width, activation=self.activation, kernel_init=orthogonal(2**0.5), name=f"{name}_{i}")(x)
         return x
 
 
@@ -44,7 +62,7 @@ class CNN:
             raise ValueError(f"a CNN needs observations [H, W] or [H, W, C], not of rank {obs_rank}; use an MLP")
         x = x if obs_rank == 3 else x[..., None]
         for i, width in enumerate(self.channels):
-            x = self.activation(nn.Conv(width, (3, 3), name=f"{name}_conv_{i}")(x))
+            x = _Conv(width, (3, 3), activation=self.activation, name=f"{name}_conv_{i}")(x)
         return MLP(self.hidden, self.activation)(x, 3, name)
 
 
@@ -145,6 +163,25 @@ class NetworkPolicy:
             x = self.settings.memory.unroll_next(params["memory"], rollout.memory, before, _begins(rollout), x)
         return self._said(params, x, rollout.next_obs)
 
+    def unroll_layers(self, params: Params, rollout: Rollout) -> tuple[Outputs, Layers]:
+        """`unroll`, and how loud each unit of each layer was."""
+        x, layers = self._heard(self._body, params, rollout.obs)
+        if self.settings.memory is not None:
+            x = self.settings.memory.unroll(params["memory"], rollout.memory, x, _begins(rollout))
+            layers["memory"] = loudness(x)
+        outputs, more = self._heard(self._heads, params, x, rollout.obs)
+        return outputs, layers | more
+
+    def _heard(self, module: nn.Module, params: Params, *inputs: Array) -> tuple[Any, Layers]:
+        """What a module says of inputs of which the last are observations, and how loud its layers are."""
+
+        def listen(*inputs: Array) -> Any:
+            listening = {"capture_intermediates": _is_layer, "mutable": ["intermediates"]}
+            return module.apply({"params": params}, *inputs, **listening)
+
+        said, layers = self._batched(listen, *inputs, lead=self._lead(inputs[-1]))
+        return said, {name: loudness(*x["__call__"]) for name, x in layers.get("intermediates", {}).items()}
+
     def _features(self, params: Params, obs: Float[Array, "..."]) -> Float[Array, "... features"]:
         return self._batched(lambda obs: self._body.apply({"params": params}, obs), obs, lead=self._lead(obs))
 
@@ -162,6 +199,10 @@ class NetworkPolicy:
             return function(*inputs)
         said = function(*(x.reshape((-1, *x.shape[len(lead) :])) for x in inputs))
         return jax.tree.map(lambda x: x.reshape((*lead, *x.shape[1:])), said)
+
+
+def _is_layer(module: nn.Module, method: str) -> bool:
+    return len(module.path) == 1 and method == "__call__"
 
 
 def _begins(rollout: Rollout) -> Bool[Array, "T B"]:

@@ -140,9 +140,18 @@ class Outputs(NamedTuple):
     per_action: dict[str, Float[Array, "... actions width"]]
 
 
+Layers: TypeAlias = dict[str, Float[Array, " units"]]
+"""How loud each unit of each layer is (`learned_rl.layers.loudness`), layers by the path of their tensors in the
+parameters: `body_0`, `torso/1`."""
+
+
 @runtime_checkable
 class Policy(Protocol):
-    """An agent's network as pure functions of its parameters."""
+    """An agent's network as pure functions of its parameters.
+
+    One that also has `unroll_layers(params, rollout) -> (outputs, Layers)`, outputs being those of `unroll`, tells a
+    learned optimizer which of its units are dormant.
+    """
 
     def init(self, key: PRNGKeyArray) -> Params: ...
 

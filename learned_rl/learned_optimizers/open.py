@@ -1,14 +1,15 @@
 """OPEN: an optimizer that sees plasticity, exploration and progress (Goldie et al. 2024)."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learned_rl.learned_optimizers.open_network import FEATURES, OpenNetwork, initial, size, zeros
+from learned_rl.learned_optimizers.open_network import FEATURES, OpenNetwork, initial, zeros
+from learned_rl.learned_optimizers.protocol import Senses, Site, size, split_like
 from learned_rl.optimizers import clip_by_global_norm
 from learned_rl.types import Params
 
@@ -17,35 +18,6 @@ LOG_EPS = 1e-13
 SECOND_MOMENT_EPS = 1e-5
 DORMANCY_EPS = 1e-11
 PUBLISHED = ((8, 16), (16, 32))  # widths of the single-environment and of the multi-environment vectors
-
-
-class Site(NamedTuple):
-    """Where in an agent a tensor stands.
-
-    Attributes:
-      network: which network it belongs to (actor, critic); gradients are clipped network by network.
-      depth: index of its layer over that of the network's last layer, in [0, 1].
-      explores: whether it gets learned noise (the actor's do).
-    """
-
-    network: str
-    depth: float
-    explores: bool
-
-
-class Senses(NamedTuple):
-    """What the optimizer sees beside gradients.
-
-    Attributes:
-      activations: a tree like the parameters, of `[units]`: mean over the minibatch of the absolute output of the
-        tensor's layer, after its nonlinearity.
-      training: progress of the lifetime, 0 to 1.
-      batch: progress of the epochs over one rollout, 0 to 1.
-    """
-
-    activations: Params
-    training: Float[Array, ""]
-    batch: Float[Array, ""]
 
 
 class OpenState(NamedTuple):
@@ -78,61 +50,48 @@ class Open:
     width: int = 16
     scale: float = 1e-3
     max_norm: float = 0.5
+    still = True
 
     def init(self, key: PRNGKeyArray) -> OpenNetwork:
         """Untrained meta-parameters."""
         return initial(self.gru, self.width, key)
 
     def start(self, params: Params) -> OpenState:
-        """The state of an optimizer that has seen nothing."""
 
         def nothing(width: int) -> Params:
             return jax.tree.map(lambda p: jnp.zeros((*p.shape, width), p.dtype), params)
 
         return OpenState(nothing(len(DECAYS)), nothing(self.gru))
 
-    def update(
-        self,
-        theta: OpenNetwork,
-        gradient: Params,
-        state: OpenState,
-        params: Params,
-        senses: Senses,
-        noise: Params,
-        sites: tuple[Site, ...],
-    ) -> tuple[Params, OpenState]:
-        """New parameters and state.
-
-        Args:
-          theta: the network.
-          gradient, params, noise: trees of the same structure.
-          senses: everything else that it sees.
-          sites: of the tensors, in the order of `jax.tree.leaves(params)`.
-        """
-        u, state = self.proposed(theta, gradient, state, params, senses, noise, sites)
-        leaves = jax.tree.leaves(u)
-        mean = sum(jnp.sum(x) for x in leaves) / size(leaves)
+    def update(self, theta, gradient, state, params, senses, learning_rate=0.0) -> tuple[Params, OpenState]:
+        """New parameters and state; see `LearnedOptimizer`. Its steps have a size of their own: no learning rate."""
+        del learning_rate
+        u, state = self.proposed(theta, gradient, state, params, senses)
+        mean = sum(jnp.sum(x) for x in jax.tree.leaves(u)) / size(u)
         return jax.tree.map(lambda p, u: p - (u - mean), params, u), state
 
-    def proposed(self, theta, gradient, state, params, senses, noise, sites) -> tuple[Params, OpenState]:
-        """u, before its mean is subtracted; see `update`."""
-        gradient = clip_by_network(gradient, sites, self.max_norm)
+    def proposed(
+        self, theta: OpenNetwork, gradient: Params, state: OpenState, params: Params, senses: Senses
+    ) -> tuple[Params, OpenState]:
+        """u, before its mean is subtracted, and the new state."""
+        gradient, params, activations = jax.lax.stop_gradient((gradient, params, senses.activations))
+        gradient = clip_by_network(gradient, senses.sites, self.max_norm)
         momenta = jax.tree.map(_momenta, gradient, state.momenta)
-        tree = jax.tree.structure(params)
-        columns = (jax.tree.leaves(t) for t in (params, gradient, momenta, senses.activations))
+        leaves, tree = jax.tree.flatten(params)
+        columns = (jax.tree.leaves(t) for t in (gradient, momenta, activations))
         seen = [
             features(p, g, m, a, senses, site).reshape(-1, FEATURES)
-            for p, g, m, a, site in zip(*columns, sites, strict=True)
+            for p, g, m, a, site in zip(leaves, *columns, senses.sites, strict=True)
         ]
         # All tensors in one call: an agent has a dozen of them, and most are small.
         carry = jnp.concatenate([c.reshape(-1, self.gru) for c in jax.tree.leaves(state.carry)])
         out, carry = theta(jnp.concatenate(seen), carry)
-        outs, carries = (_split(x, jax.tree.leaves(params)) for x in (out, carry))
+        noise = jax.tree.leaves(senses.noise)
         u = [
             self._u(o, n if site.explores else None)
-            for o, n, site in zip(outs, jax.tree.leaves(noise), sites, strict=True)
+            for o, n, site in zip(split_like(out, leaves), noise, senses.sites, strict=True)
         ]
-        return jax.tree.unflatten(tree, u), OpenState(momenta, jax.tree.unflatten(tree, carries))
+        return jax.tree.unflatten(tree, u), OpenState(momenta, jax.tree.unflatten(tree, split_like(carry, leaves)))
 
     def _u(self, out: Float[Array, "... 3"], noise: Array | None) -> Array:
         u = self.scale * out[..., 0] * jnp.exp(self.scale * out[..., 1])
@@ -175,11 +134,6 @@ def dormancy(activation: Float[Array, " units"]) -> Float[Array, " units"]:
     """A unit's share of its layer's activation, times how many units there are: 1 where all are alike."""
     activation = activation + DORMANCY_EPS
     return activation / jnp.sum(jnp.abs(activation)) * activation.shape[0]
-
-
-def _split(x: Float[Array, "n width"], like: list[Array]) -> list[Any]:
-    ends = np.cumsum([p.size for p in like])[:-1].tolist()
-    return [part.reshape(*p.shape, -1) for part, p in zip(jnp.split(x, ends), like, strict=True)]
 
 
 def from_vector(vector: Float[np.ndarray, " n"]) -> tuple[Open, OpenNetwork]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray
 
 FEATURES = 19
 OUTPUTS = 3
@@ -106,8 +106,3 @@ def initial(gru: int, width: int, key: PRNGKeyArray) -> OpenNetwork:
     network = jax.tree.unflatten(tree, drawn)
     norm = Norm(jnp.zeros(width), jnp.ones(width))
     return network._replace(first_norm=norm, second_norm=norm, out=jax.tree.map(jnp.zeros_like, network.out))
-
-
-def size(tree: PyTree) -> int:
-    """How many numbers a tree holds."""
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))

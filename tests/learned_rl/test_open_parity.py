@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_rl.learned_optimizers.open import Open, OpenState, Senses, Site, clip_by_network, features, from_vector
+from learned_rl.learned_optimizers.open import Open, OpenState, clip_by_network, features, from_vector
+from learned_rl.learned_optimizers.protocol import Senses, Site
 
 SHARED = Path(__file__).parents[3] / "shared"
 FIXTURES = Path(os.environ.get("LEARNED_RL_FIXTURES", SHARED / "fixtures"))
@@ -40,7 +41,8 @@ class Case:
 
     def senses(self, step):
         training, batch = (jnp.asarray(self.arrays[f"s{step}/in/{x}_prop"]) for x in ("training", "batch"))
-        return Senses(self.tree(f"s{step}/in/activations"), training, batch)
+        activations, noise = (self.tree(f"s{step}/in/{x}") for x in ("activations", "noise"))
+        return Senses(activations, training, batch, noise, self.sites)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case["file"])
@@ -61,15 +63,14 @@ def assert_close(found, expected, name):
 
 def test_open_parity_over_consecutive_updates(case):
     @jax.jit
-    def both(gradient, state, params, senses, noise):
-        arguments = case.theta, gradient, state, params, senses, noise, case.sites
+    def both(gradient, state, params, numbers):
+        arguments = case.theta, gradient, state, params, Senses(*numbers, case.sites)
         return case.optimizer.proposed(*arguments)[0], case.optimizer.update(*arguments)
 
     params, state = case.tree("init/params"), OpenState(case.tree("init/momentum"), case.tree("init/carry"))
     for step in range(case.steps):
-        gradient, noise = case.tree(f"s{step}/in/grads_raw"), case.tree(f"s{step}/in/noise")
         before = params
-        u, (params, state) = both(gradient, state, params, case.senses(step), noise)
+        u, (params, state) = both(case.tree(f"s{step}/in/grads_raw"), state, params, case.senses(step)[:-1])
         assert_close(u, case.tree(f"s{step}/out/update_before_mean"), "update_before_mean")
         assert_close(params, case.tree(f"s{step}/out/params"), "params")
         mean = np.mean(np.concatenate([np.ravel(u[n] - (before[n] - params[n])) for n in case.names]))
@@ -83,7 +84,8 @@ def test_open_parity_of_features_and_network(case):
     optimizer, theta = case.optimizer, case.theta
 
     @jax.jit
-    def look(params, gradient, clipped, momenta, carry, senses):
+    def look(params, gradient, clipped, momenta, carry, numbers):
+        senses = Senses(*numbers, case.sites)
         own = clip_by_network(gradient, case.sites, optimizer.max_norm)
         seen, said = {}, {}
         for name, site in zip(case.names, case.sites, strict=True):
@@ -95,7 +97,7 @@ def test_open_parity_of_features_and_network(case):
 
     clipped = case.tree("s0/in/grads_clipped")
     trees = (case.tree(name) for name in ("init/params", "s0/in/grads_raw"))
-    own, seen, said = look(*trees, clipped, case.tree("s0/out/momentum"), case.tree("init/carry"), case.senses(0))
+    own, seen, said = look(*trees, clipped, case.tree("s0/out/momentum"), case.tree("init/carry"), case.senses(0)[:-1])
     assert_close(own, clipped, "grads_clipped (from grads_raw)")
     assert_close(seen, case.tree("s0/out/dbg/features"), "dbg/features")
     assert_close(said, case.tree("s0/out/dbg/mlp"), "dbg/mlp")
@@ -126,7 +128,8 @@ def test_an_untrained_one_moves_nothing():
     optimizer = Open()
     params = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}
     sites = (Site("actor", 0.0, True), Site("actor", 0.0, True))
-    senses = Senses({"kernel": jnp.ones(2), "bias": jnp.ones(2)}, jnp.float32(0), jnp.float32(0))
+    activations = {"kernel": jnp.ones(2), "bias": jnp.ones(2)}
+    senses = Senses(activations, jnp.float32(0), jnp.float32(0), params, sites)
     theta = optimizer.init(jax.random.key(0))
-    after, _ = optimizer.update(theta, params, optimizer.start(params), params, senses, params, sites)
+    after, _ = optimizer.update(theta, params, optimizer.start(params), params, senses)
     jax.tree.map(np.testing.assert_array_equal, after, params)
