@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from learned_rl.action_network import ActionNetwork
+    from learned_rl.learned_optimizers.open import Open
+    from learned_rl.learned_optimizers.residual import Residual
     from learned_rl.lifetime import Lifetime
     from learned_rl.networks import Network
     from learned_rl.rule_file import LoadedRule, RuleRefused, load_rule, save_rule, verify_rule
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from learned_rl.rules.lpg import LPG
     from learned_rl.rules.metagenrl import MetaGenRL
     from learned_rl.rules.none import NoLearning
+    from learned_rl.rules.optimised import Optimised
     from learned_rl.rules.q_learning import QLearning
     from learned_rl.rules.schedule import Schedule
     from learned_rl.rules.self_tuning import SelfTuning
@@ -42,6 +45,9 @@ _HOME = {
     "NoLearning": "learned_rl.rules.none",
     "QLearning": "learned_rl.rules.q_learning",
     "RandomDistillation": "learned_rl.rules.intrinsic.bonus",
+    "Open": "learned_rl.learned_optimizers.open",
+    "Optimised": "learned_rl.rules.optimised",
+    "Residual": "learned_rl.learned_optimizers.residual",
     "Rollout": "learned_rl.types",
     "Rule": "learned_rl.types",
     "RuleRefused": "learned_rl.rule_file",
@@ -81,8 +87,11 @@ __all__ = [
     "MetaGenRL",
     "Network",
     "NoLearning",
+    "Open",
+    "Optimised",
     "QLearning",
     "RandomDistillation",
+    "Residual",
     "Rollout",
     "Rule",
     "RuleRefused",

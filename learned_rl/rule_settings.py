@@ -12,6 +12,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from learned_rl.learned_optimizers.open import Open
+from learned_rl.learned_optimizers.residual import Residual
 from learned_rl.optimizers import Adam, ElementClippedAdam, Sgd
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.anneal import Anneal
@@ -27,6 +29,7 @@ from learned_rl.rules.intrinsic.value import LifetimeValue
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.none import NoLearning
+from learned_rl.rules.optimised import Optimised
 from learned_rl.rules.q_learning import ClippedError, QLearning, RegularisedError, SquaredError
 from learned_rl.rules.schedule import Schedule
 from learned_rl.rules.self_tuning import SelfTuning
@@ -44,10 +47,12 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "metagenrl": MetaGenRL,
         "no_learning": NoLearning,
         "q_learning": QLearning,
+        "optimised": Optimised,
         "schedule": Schedule,
         "self_tuning": SelfTuning,
     },
     "optimizer": {"adam": Adam, "element_clipped_adam": ElementClippedAdam, "sgd": Sgd},
+    "learned_optimizer": {"open": Open, "residual": Residual},
     "drift": {"clip_drift": ClipDrift, "discovered_drift": DiscoveredDrift, "learned_drift": LearnedDrift},
     "step_loss": {
         "clipped_error": ClippedError,

@@ -148,6 +148,14 @@ def self_tuning() -> Rule:
     return SelfTuning()
 
 
+def open_() -> Rule:
+    """OPEN (Goldie et al. 2024): PPO, its optimizer corrected by a network that sees every weight, starting as PPO."""
+    from learned_rl.rules.drift import Drift
+    from learned_rl.rules.optimised import Optimised
+
+    return Optimised(Drift())
+
+
 BUILT_IN: Mapping[str, Callable[[], Rule]] = {
     "a2c": a2c,
     "a2c-annealed": a2c_annealed,
@@ -170,6 +178,7 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "metagenrl": metagenrl,
     "schedule": schedule,
     "self-tuning": self_tuning,
+    "open": open_,
 }
 
 

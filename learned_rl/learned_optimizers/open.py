@@ -63,7 +63,7 @@ class Open:
 
         return OpenState(nothing(len(DECAYS)), nothing(self.gru))
 
-    def update(self, theta, gradient, state, params, senses, learning_rate=0.0) -> tuple[Params, OpenState]:
+    def update(self, theta, gradient, state, params, senses, learning_rate) -> tuple[Params, OpenState]:
         """New parameters and state; see `LearnedOptimizer`. Its steps have a size of their own: no learning rate."""
         del learning_rate
         u, state = self.proposed(theta, gradient, state, params, senses)

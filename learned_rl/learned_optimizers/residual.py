@@ -20,7 +20,7 @@ class ResidualState(NamedTuple):
 
 @dataclass(frozen=True)
 class Residual:
-    """The step of `base` and `gain` times the step of `learned`: untrained, it is exactly `base`, to the bit.
+    """The step of `base` and `gain` times the step of `learned`: untrained, it is `base`: nothing is added.
 
     The gain is learned, from 1 if the untrained `learned` is still, else from 0. Each sees the gradient as it is, and
     clips it as it would alone. theta = {"gain": the gain, "learned": the learned optimizer's own}.

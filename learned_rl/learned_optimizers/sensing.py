@@ -1,8 +1,8 @@
 """How an optimizer inside any rule comes to know the activations of the minibatch whose gradient it is given.
 
-Rules call their optimizer with a gradient and nothing else, and only they know what it was computed from. So the agent's
-parameters are given a companion of zeros, one per unit, that no output depends on, and whose "gradient" is, by
-definition, how loud the units were in the pass that is differentiated. It costs no other pass, and no rule has to know.
+Rules call their optimizer with a gradient and nothing else, and only they know what it was computed from. So the
+agent's parameters are given a companion of zeros, one per unit, that no output depends on, and whose "gradient" is, by
+definition, how loud the units were in the pass that is differentiated. It costs no further pass, and no rule knows.
 """
 
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def _tell(companion: Heard, heard: Heard) -> Float[Array, ""]:
     return jnp.zeros(())
 
 
-# With its second argument stopped and its first a constant, it is no obstacle to forward mode where no rule differentiates.
+# (Its first argument is a constant and its second is stopped: where no rule differentiates, forward mode passes by.)
 _tell.defvjp(lambda companion, heard: (jnp.zeros(()), heard), lambda heard, _: (heard, None))
 
 

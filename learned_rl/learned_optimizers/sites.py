@@ -27,18 +27,22 @@ def sites(said: Any, params: Params) -> tuple[Site, ...]:
     outputs, layers = reads(said, params)
     policy = frozenset().union(*jax.tree.leaves(outputs.policy, is_leaf=_is_reads))
     names = paths(params)
-    owners = {name: owner(name, layers) for name in names}
-    index = {layer: len({owners[name] for name in read} - {layer, ""}) for layer, read in layers.items()}
-    mine = {name: "actor" if name in policy else "critic" for name in names}
-    last = {network: max((index.get(owners[n], -1) for n in names if mine[n] == network), default=-1) for network in mine.values()}
-    own = {name: index.get(owners[name], last[mine[name]] + 1) for name in names}
-    deepest = {network: max(own[n] for n in names if mine[n] == network) for network in mine.values()}
-    return tuple(Site(mine[n], own[n] / max(deepest[mine[n]], 1), mine[n] == "actor") for n in names)
+    layer = {name: owner(name, layers) for name in names}
+    index = {mine: len({layer[name] for name in read} - {mine, ""}) for mine, read in layers.items()}
+    found: dict[str, Site] = {}
+    for network, explores in (("actor", True), ("critic", False)):
+        own = [name for name in names if (name in policy) == explores]
+        after = 1 + max((index[layer[name]] for name in own if layer[name]), default=-1)
+        place = {name: index.get(layer[name], after) for name in own}
+        last = max([1, *place.values()])
+        found |= {name: Site(network, place[name] / last, explores) for name in own}
+    return tuple(found[name] for name in names)
 
 
 def paths(params: Params) -> list[str]:
     """The name of every tensor, `body_0/kernel`."""
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    pairs = jax.tree_util.tree_leaves_with_path(params)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs]
 
 
 def owner(path: str, layers: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ class Optimised:
     ) -> tuple[Params, RuleState, Metrics]:
         wired = WiredPolicy(policy)
         moment = Moment(
-            progress=jnp.asarray(rollout.progress),
+            training=_training(rollout),
             epochs=_count(self.base, "epochs"),
             minibatches=_count(self.base, "minibatches"),
             sites=sites(wired.layers, params),
@@ -74,17 +74,11 @@ class Optimised:
 class Moment(NamedTuple):
     """What is the same for all steps on one rollout."""
 
-    progress: Float[Array, ""]
+    training: Float[Array, ""]
     epochs: int
     minibatches: int
     sites: tuple[Site, ...]
     key: PRNGKeyArray
-
-    def training(self, steps: Int[Array, ""]) -> Float[Array, ""]:
-        """k / (n - 1), where n is not known, but progress is k / n; 0 if n is 1."""
-        rollouts = (steps // (self.minibatches * self.epochs)).astype(jnp.float32)
-        left = jnp.where(rollouts > self.progress, rollouts - self.progress, 1.0)
-        return jnp.minimum(self.progress * rollouts / left, 1.0)
 
     def batch(self, steps: Int[Array, ""]) -> Float[Array, ""]:
         """Progress of the epochs."""
@@ -115,13 +109,19 @@ class Bound:
         assert moment is not None, "an optimizer is bound to a moment before it is used"
         senses = Senses(
             activations=activations(plain, gradient.heard),
-            training=moment.training(state.steps),
+            training=moment.training,
             batch=moment.batch(state.steps),
             noise=normal_like(plain, jax.random.fold_in(moment.key, state.steps)),
             sites=moment.sites,
         )
         new, learned = self.learned.update(self.theta, gradient.params, state.learned, plain, senses, learning_rate)
         return params._replace(params=new), BoundState(state.steps + 1, learned)
+
+
+def _training(rollout: Rollout) -> Float[Array, ""]:
+    """k / (n - 1) in the k-th of n rollouts; at most 1."""
+    progress, lifetime = jnp.asarray(rollout.progress), jnp.asarray(rollout.lifetime)
+    return jnp.minimum(progress * lifetime / jnp.maximum(lifetime - 1, 1), 1)
 
 
 def _count(rule: Rule, name: str) -> int:

@@ -65,7 +65,7 @@ def test_open_parity_over_consecutive_updates(case):
     @jax.jit
     def both(gradient, state, params, numbers):
         arguments = case.theta, gradient, state, params, Senses(*numbers, case.sites)
-        return case.optimizer.proposed(*arguments)[0], case.optimizer.update(*arguments)
+        return case.optimizer.proposed(*arguments)[0], case.optimizer.update(*arguments, 0.0)
 
     params, state = case.tree("init/params"), OpenState(case.tree("init/momentum"), case.tree("init/carry"))
     for step in range(case.steps):
@@ -131,5 +131,5 @@ def test_an_untrained_one_moves_nothing():
     activations = {"kernel": jnp.ones(2), "bias": jnp.ones(2)}
     senses = Senses(activations, jnp.float32(0), jnp.float32(0), params, sites)
     theta = optimizer.init(jax.random.key(0))
-    after, _ = optimizer.update(theta, params, optimizer.start(params), params, senses)
+    after, _ = optimizer.update(theta, params, optimizer.start(params), params, senses, 0.0)
     jax.tree.map(np.testing.assert_array_equal, after, params)

@@ -22,6 +22,7 @@ from learned_rl.rules.intrinsic.value import LifetimeValue
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.none import NoLearning
+from learned_rl.rules.optimised import Optimised
 from learned_rl.rules.q_learning import ClippedError, QLearning
 from learned_rl.rules.schedule import Schedule
 from learned_rl.rules.self_tuning import SelfTuning
@@ -55,6 +56,7 @@ RULES = {
     "count bonus": Intrinsic(reward=CountBonus(64), intrinsic=0.1),
     "lifetime value": LifetimeValue(Intrinsic(reward=StateActionReward(5, 2, 2)), 4, 2, 2),
     "rnd": Intrinsic(reward=RandomDistillation(5, 4, 2), intrinsic=0.1),
+    "open": Optimised(Drift(drift=LearnedDrift(hidden=4), epochs=2, minibatches=2)),
     "schedule": Schedule(Drift(epochs=2, minibatches=2), hidden=4),
     "self_tuning": SelfTuning(),
 }
