@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from learned_rl.action_network import ActionNetwork
     from learned_rl.learned_optimizers.open import Open
+    from learned_rl.learned_optimizers.recurrent import Optim4RL
     from learned_rl.learned_optimizers.residual import Residual
     from learned_rl.lifetime import Lifetime
     from learned_rl.networks import Network
@@ -46,6 +47,7 @@ _HOME = {
     "QLearning": "learned_rl.rules.q_learning",
     "RandomDistillation": "learned_rl.rules.intrinsic.bonus",
     "Open": "learned_rl.learned_optimizers.open",
+    "Optim4RL": "learned_rl.learned_optimizers.recurrent",
     "Optimised": "learned_rl.rules.optimised",
     "Residual": "learned_rl.learned_optimizers.residual",
     "Rollout": "learned_rl.types",
@@ -88,6 +90,7 @@ __all__ = [
     "Network",
     "NoLearning",
     "Open",
+    "Optim4RL",
     "Optimised",
     "QLearning",
     "RandomDistillation",

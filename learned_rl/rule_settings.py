@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from learned_rl.learned_optimizers.open import Open
+from learned_rl.learned_optimizers.recurrent import Optim4RL, Recurrent
 from learned_rl.learned_optimizers.residual import Residual
 from learned_rl.optimizers import Adam, ElementClippedAdam, Sgd
 from learned_rl.rules.actor_critic import ActorCritic
@@ -52,7 +53,7 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "self_tuning": SelfTuning,
     },
     "optimizer": {"adam": Adam, "element_clipped_adam": ElementClippedAdam, "sgd": Sgd},
-    "learned_optimizer": {"open": Open, "residual": Residual},
+    "learned_optimizer": {"open": Open, "optim4rl": Optim4RL, "recurrent": Recurrent, "residual": Residual},
     "drift": {"clip_drift": ClipDrift, "discovered_drift": DiscoveredDrift, "learned_drift": LearnedDrift},
     "step_loss": {
         "clipped_error": ClippedError,

@@ -156,6 +156,14 @@ def open_() -> Rule:
     return Optimised(Drift())
 
 
+def optim4rl() -> Rule:
+    """Optim4RL (Lan et al. 2023): actor-critic whose steps have learned moments, in the form of Adam's."""
+    from learned_rl.learned_optimizers.recurrent import Optim4RL
+    from learned_rl.rules.optimised import Optimised
+
+    return Optimised(learned=Optim4RL())
+
+
 BUILT_IN: Mapping[str, Callable[[], Rule]] = {
     "a2c": a2c,
     "a2c-annealed": a2c_annealed,
@@ -179,6 +187,7 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "schedule": schedule,
     "self-tuning": self_tuning,
     "open": open_,
+    "optim4rl": optim4rl,
 }
 
 
@@ -189,7 +198,17 @@ def disco103(content: bytes) -> tuple[Rule, Theta, dict[str, Any]]:
     return disco103(content)
 
 
-PUBLISHED: Mapping[str, Callable[[bytes], tuple[Rule, Theta, dict[str, Any]]]] = {"disco103": disco103}
+def published_open(content: bytes) -> tuple[Rule, Theta, dict[str, Any]]:
+    """OPEN, the published learned optimizers: *_OPEN.npy of AlexGoldie/rl-learned-optimization."""
+    from learned_rl.learned_optimizers.published import published_open
+
+    return published_open(content)
+
+
+PUBLISHED: Mapping[str, Callable[[bytes], tuple[Rule, Theta, dict[str, Any]]]] = {
+    "disco103": disco103,
+    "open": published_open,
+}
 """Rules that others trained: from the bytes of their file to `(rule, theta, record)`; raises `RuleRefused`."""
 
 

@@ -16,7 +16,10 @@ from runs.errors import DiskError, UsageError, UserError, nearest
 DEFAULT_RECIPE = "default"
 DEFAULT_PROBLEM = "influence-balancing"
 LISTS = ("recipes", "rules", "estimators", "objectives", "tasks", "suites", "problems")
-PUBLISHED = {"disco103": "disco_103.npz of google-deepmind/disco_rl"}
+PUBLISHED = {
+    "disco103": "disco_103.npz of google-deepmind/disco_rl",
+    "open": "an *_OPEN.npy of AlexGoldie/rl-learned-optimization",
+}
 
 EXPORTS = {
     "loss": "its objective, one Python file that needs jax alone",

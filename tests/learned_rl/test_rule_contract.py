@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl.learned_optimizers.recurrent import Optim4RL
 from learned_rl.lifetime import Lifetime
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.anneal import Anneal
@@ -56,6 +57,7 @@ RULES = {
     "count bonus": Intrinsic(reward=CountBonus(64), intrinsic=0.1),
     "lifetime value": LifetimeValue(Intrinsic(reward=StateActionReward(5, 2, 2)), 4, 2, 2),
     "rnd": Intrinsic(reward=RandomDistillation(5, 4, 2), intrinsic=0.1),
+    "optim4rl": Optimised(learned=Optim4RL(4, width=5)),
     "open": Optimised(Drift(drift=LearnedDrift(hidden=4), epochs=2, minibatches=2)),
     "schedule": Schedule(Drift(epochs=2, minibatches=2), hidden=4),
     "self_tuning": SelfTuning(),
