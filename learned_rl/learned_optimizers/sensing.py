@@ -5,6 +5,7 @@ agent's parameters are given a companion of zeros, one per unit, that no output 
 definition, how loud the units were in the pass that is differentiated. It costs no further pass, and no rule knows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,35 +24,36 @@ class Heard(NamedTuple):
     passes: Float[Array, ""]
 
 
-class Wired(NamedTuple):
-    """Parameters, or their gradient, with what is heard."""
-
-    params: Params
-    heard: Heard
+_HEARD = "_heard"  # no layer is called so
 
 
-def unwired(params: Any) -> Params:
-    """The agent's own."""
-    return params.params if isinstance(params, Wired) else params
+def unwired(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The agent's own parameters, or their gradient."""
+    return {name: x for name, x in params.items() if name != _HEARD}
+
+
+def heard(gradient: Mapping[str, Any]) -> Heard:
+    """What the gradient of wired parameters says of the pass that it is of."""
+    return gradient[_HEARD]
 
 
 @dataclass(frozen=True)
 class WiredPolicy:
-    """A `Policy` of `Wired` parameters (and of plain ones, then as `policy`).
+    """A `Policy` whose parameters have one entry more, the companion; without that entry, it is `policy`.
 
     Of a policy that has no `unroll_layers`, nothing is heard.
     """
 
     policy: Policy
 
-    def init(self, key: PRNGKeyArray) -> Wired:
+    def init(self, key: PRNGKeyArray) -> dict[str, Any]:
         return self.wire(self.policy.init(key))
 
-    def wire(self, params: Params) -> Wired:
-        """Parameters with a companion of zeros."""
+    def wire(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters with their companion."""
         _, layers = jax.eval_shape(self.layers, params)
         silence = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), layers)
-        return Wired(params, Heard(silence, jnp.zeros(())))
+        return {**params, _HEARD: Heard(silence, jnp.zeros(()))}
 
     def layers(self, params: Params) -> tuple[Outputs, Layers]:
         """Outputs and layers at an observation of zeros: for shapes, and for what depends on what."""
@@ -68,10 +70,10 @@ class WiredPolicy:
         return self.policy.act(unwired(params), memory, obs, last)
 
     def unroll(self, params: Params, rollout: Rollout) -> Outputs:
-        if not isinstance(params, Wired):
+        if _HEARD not in params:
             return self.policy.unroll(params, rollout)
-        outputs, layers = self._listen(params.params, rollout)
-        nothing = _tell(params.heard, jax.lax.stop_gradient(Heard(layers, jnp.ones(()))))
+        outputs, layers = self._listen(unwired(params), rollout)
+        nothing = _tell(params[_HEARD], jax.lax.stop_gradient(Heard(layers, jnp.ones(()))))
         return jax.tree.map(lambda x: x + nothing, outputs)
 
     def unroll_next(self, params: Params, rollout: Rollout) -> Outputs:
@@ -93,7 +95,7 @@ def _tell(companion: Heard, heard: Heard) -> Float[Array, ""]:
 _tell.defvjp(lambda companion, heard: (jnp.zeros(()), heard), lambda heard, _: (heard, None))
 
 
-def activations(params: Params, heard: Heard) -> Params:
+def activations(params: Params, said: Heard) -> Params:
     """For every tensor `[..., units]` how loud its units were: mean |output| over what was passed.
 
     A tensor whose last axis is several times the units of its layer (the gates of a cell) is given them as many times.
@@ -101,10 +103,10 @@ def activations(params: Params, heard: Heard) -> Params:
     """
 
     def of(path: str, tensor: Array) -> Array:
-        layer = owner(path, heard.layers)
-        if not layer or not tensor.ndim or tensor.shape[-1] % heard.layers[layer].size:
+        layer = owner(path, said.layers)
+        if not layer or not tensor.ndim or tensor.shape[-1] % said.layers[layer].size:
             return jnp.ones(1)
-        units = heard.layers[layer] / jnp.maximum(heard.passes, 1)
+        units = said.layers[layer] / jnp.maximum(said.passes, 1)
         return jnp.tile(units, tensor.shape[-1] // units.size)
 
     leaves, structure = jax.tree.flatten(params)

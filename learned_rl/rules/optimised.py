@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from learned_rl.learned_optimizers.protocol import LearnedOptimizer, Senses, Site, normal_like
 from learned_rl.learned_optimizers.residual import Residual
-from learned_rl.learned_optimizers.sensing import Wired, WiredPolicy, activations, unwired
+from learned_rl.learned_optimizers.sensing import WiredPolicy, activations, heard, unwired
 from learned_rl.learned_optimizers.sites import sites
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.nested import fed, part
@@ -104,18 +104,20 @@ class Bound:
     def init(self, params: Params) -> BoundState:
         return BoundState(jnp.zeros((), jnp.int32), self.learned.start(unwired(params)))
 
-    def update(self, gradient: Wired, state: BoundState, params: Wired, learning_rate: Any) -> tuple[Wired, BoundState]:
-        moment, plain = self.moment, params.params
+    def update(
+        self, gradient: Params, state: BoundState, params: Params, learning_rate: Any
+    ) -> tuple[Params, BoundState]:
+        moment, plain = self.moment, unwired(params)
         assert moment is not None, "an optimizer is bound to a moment before it is used"
         senses = Senses(
-            activations=activations(plain, gradient.heard),
+            activations=activations(plain, heard(gradient)),
             training=moment.training,
             batch=moment.batch(state.steps),
             noise=normal_like(plain, jax.random.fold_in(moment.key, state.steps)),
             sites=moment.sites,
         )
-        new, learned = self.learned.update(self.theta, gradient.params, state.learned, plain, senses, learning_rate)
-        return params._replace(params=new), BoundState(state.steps + 1, learned)
+        new, learned = self.learned.update(self.theta, unwired(gradient), state.learned, plain, senses, learning_rate)
+        return {**params, **new}, BoundState(state.steps + 1, learned)
 
 
 def _training(rollout: Rollout) -> Float[Array, ""]:

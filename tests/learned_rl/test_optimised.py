@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from learned_rl.action_network import ActionNetwork
+from learned_rl.blueprint import inherited
 from learned_rl.families import catch
 from learned_rl.learned_optimizers.open import Open, from_vector
 from learned_rl.learned_optimizers.protocol import LearnedOptimizer
 from learned_rl.learned_optimizers.residual import Residual
-from learned_rl.learned_optimizers.sensing import WiredPolicy
+from learned_rl.learned_optimizers.sensing import WiredPolicy, heard, unwired
 from learned_rl.learned_optimizers.sites import paths, sites
 from learned_rl.lifetime import Lifetime
 from learned_rl.memories import GRU
@@ -294,6 +295,19 @@ def test_published_weights_drive_any_agent(name, network):
     # The mean of an update is taken off, over all tensors of all networks.
     total = [sum(float(jnp.sum(p)) for p in jax.tree.leaves(agent.params)) for agent in (born, grown)]
     assert total[1] == pytest.approx(total[0], abs=1e-3)
+
+
+def test_an_agent_that_a_rule_brings_along_is_wired_as_well():
+    """`inherited` lays what theta holds over what the policy would have begun with."""
+    policy, params, rollout = made(Network(TALL), Discrete(3), VALUE)
+    wired = WiredPolicy(policy)
+    brought = inherited(params, wired, jax.random.key(0))
+    assert set(brought) > set(params)
+    jax.tree.map(np.testing.assert_array_equal, unwired(brought), params)
+    gradient = jax.grad(lambda p: jnp.sum(wired.unroll(p, rollout).flat["value"]))(brought)
+    assert heard(gradient).passes == 1
+    plain = jax.grad(lambda p: jnp.sum(policy.unroll(p, rollout).flat["value"]))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), unwired(gradient), plain)
 
 
 def test_a_rule_without_an_optimizer_is_refused():
