@@ -24,7 +24,7 @@ from learned_rl.rules.lpg import LPG
 from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaProblem
 from meta_objectives.validation import PolicyGradientSurrogate
-from runs.benchmarks.timing import Row, compiled, in_turns
+from runs.benchmarks.timing import Row, compiled, in_turns, peak_bytes
 from runs.devices import lives_over
 from truncation import (
     AnalyticPES,
@@ -102,7 +102,7 @@ def _estimate(estimator: GradientEstimator) -> Contender:
         return estimator.estimate(PROBLEM, theta, state, key)
 
     program, seconds = compiled(estimate, theta, state, key)
-    return lambda: program(theta, state, key), {"compile_seconds": seconds, "peak_bytes": _peak(program)}
+    return lambda: program(theta, state, key), {"compile_seconds": seconds, "peak_bytes": peak_bytes(program)}
 
 
 def _learned_optimization() -> dict[str, Contender]:
@@ -123,18 +123,9 @@ def _learned_optimization() -> dict[str, Contender]:
         return out.grad, out.unroll_state
 
     program, seconds = compiled(estimate, weights, state, key)
-    details = {"compile_seconds": seconds, "peak_bytes": _peak(program)}
+    details = {"compile_seconds": seconds, "peak_bytes": peak_bytes(program)}
     name = f"{PEER}learned_optimization"
     return {
         name: (lambda: estimate(weights, state, key), {}),
         f"{name}, one program": (lambda: program(weights, state, key), details),
     }
-
-
-def _peak(program: Any) -> int | None:
-    """Bytes of arguments, results and temporaries; None where the backend does not account for memory."""
-    known = program.memory_analysis()
-    if known is None:
-        return None
-    held = known.argument_size_in_bytes + known.output_size_in_bytes + known.temp_size_in_bytes
-    return int(held - known.alias_size_in_bytes)

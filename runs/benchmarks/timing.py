@@ -74,6 +74,15 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]
     return program, time.perf_counter() - began
 
 
+def peak_bytes(program: Any) -> int | None:
+    """What a compiled program holds: arguments, results, temporaries; None if the backend keeps no account."""
+    known = program.memory_analysis()
+    if known is None:
+        return None
+    held = known.argument_size_in_bytes + known.output_size_in_bytes + known.temp_size_in_bytes
+    return int(held - known.alias_size_in_bytes)
+
+
 def device_name() -> str:
     """What the numbers were measured on."""
     device = jax.devices()[0]
