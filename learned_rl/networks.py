@@ -180,7 +180,8 @@ class NetworkPolicy:
             return module.apply({"params": params}, *inputs, **listening)
 
         said, layers = self._batched(listen, *inputs, lead=self._lead(inputs[-1]))
-        return said, {name: loudness(*x["__call__"]) for name, x in layers.get("intermediates", {}).items()}
+        # The last that a layer says is after its nonlinearity.
+        return said, {name: loudness(x["__call__"][-1]) for name, x in layers.get("intermediates", {}).items()}
 
     def _features(self, params: Params, obs: Float[Array, "..."]) -> Float[Array, "... features"]:
         return self._batched(lambda obs: self._body.apply({"params": params}, obs), obs, lead=self._lead(obs))
