@@ -14,9 +14,9 @@ from runs.learners import Evolution
 
 
 def experiment() -> Experiment:
-    """Goldie et al. 2024 in small: population 16 for 64, lifetimes of 40 rollouts, and a start that learns already.
+    """Goldie et al. 2024 in small: population 16 for 64, lifetimes of 40 rollouts.
 
-    Adam's rate is a tenth of what suits the task: what there is to gain is known, and an untrained agent is far from it.
+    Adam's rate is a tenth of the usual, so that the start learns, and leaves room.
     """
     ppo = Drift(coefficients=Coefficients(learning_rate=3e-4), epochs=2, minibatches=2)
     return Experiment(
