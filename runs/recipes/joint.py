@@ -1,0 +1,43 @@
+"""Everything at once: an objective, an optimizer, an intrinsic reward and a schedule, learned together from PPO and Adam."""
+
+from learned_rl import families
+from learned_rl.learned_optimizers.open import Open
+from learned_rl.learned_optimizers.residual import Residual
+from learned_rl.networks import MLP, Network
+from learned_rl.optimizers import Adam
+from learned_rl.rules.coefficients import Coefficients
+from learned_rl.rules.drift import Drift, LearnedDrift
+from learned_rl.rules.intrinsic.learned import LifetimeReward
+from learned_rl.rules.intrinsic.rule import Intrinsic
+from learned_rl.rules.optimised import Optimised
+from learned_rl.rules.schedule import Schedule
+from meta_objectives.returns import LifetimeReturn
+from runs.experiment import Experiment, Inner, Transfer
+from runs.learners import GradientDescent
+from truncation import PersistentES
+
+
+def experiment() -> Experiment:
+    """theta's parts are `base.base.base` (the drift), `base.optimizer`, `reward` and `schedule`, and each starts as nothing.
+
+    Any of them stays as it is with `--frozen PART,...`, or starts as in a rule learned before with
+    `--loaded PART=RULE#PART_THERE`. Untrained, the whole is PPO with Adam, to rounding.
+    """
+    ppo = Drift(LearnedDrift(hidden=16), Coefficients(learning_rate=3e-3), Adam(), epochs=2, minibatches=2)
+    optimised = Optimised(ppo, Residual(Adam(), Open()))
+    rewarded = Intrinsic(optimised, LifetimeReward(hidden=16, observation=64, action=4), intrinsic=0.1)
+    return Experiment(
+        name="joint",
+        rule=Schedule(rewarded, learned=("learning_rate", "discount", "trace", "entropy", "clip")),
+        families=(families.catch(5, 5), families.cartpole()),
+        outer=GradientDescent(
+            PersistentES(horizon=10, window=2, lives=16, std=0.03, stagger=True, microbatch=4), learning_rate=3e-3
+        ),
+        objective=LifetimeReturn(),
+        network=Network(MLP((16,))),
+        inner=Inner(streams=8, steps=16, updates=50, segment=5),
+        steps=200,
+        report_every=10,
+        checkpoint_every=50,
+        transfer=Transfer(suite="small", against=("a2c", "ppo"), seeds=4),
+    )
