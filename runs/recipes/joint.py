@@ -1,4 +1,4 @@
-"""Everything at once: an objective, an optimizer, an intrinsic reward and a schedule, learned together from PPO and Adam."""
+"""Everything at once: objective, optimizer, intrinsic reward and schedule, learned together from PPO with Adam."""
 
 from learned_rl import families
 from learned_rl.learned_optimizers.open import Open
@@ -18,10 +18,10 @@ from truncation import PersistentES
 
 
 def experiment() -> Experiment:
-    """theta's parts are `base.base.base` (the drift), `base.optimizer`, `reward` and `schedule`, and each starts as nothing.
+    """theta's parts are `schedule`, `base.reward`, `base.base.optimizer` and, the drift, `base.base.base`.
 
-    Any of them stays as it is with `--frozen PART,...`, or starts as in a rule learned before with
-    `--loaded PART=RULE#PART_THERE`. Untrained, the whole is PPO with Adam, to rounding.
+    Untrained, the whole is PPO with Adam, to rounding. Any part stays as it is with `--frozen PART,...`, or starts as
+    in a rule that was learned before with `--loaded PART=RULE#PART_THERE`.
     """
     ppo = Drift(LearnedDrift(hidden=16), Coefficients(learning_rate=3e-3), Adam(), epochs=2, minibatches=2)
     optimised = Optimised(ppo, Residual(Adam(), Open()))
