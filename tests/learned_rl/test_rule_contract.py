@@ -61,6 +61,10 @@ RULES = {
     "open": Optimised(Drift(drift=LearnedDrift(hidden=4), epochs=2, minibatches=2)),
     "schedule": Schedule(Drift(epochs=2, minibatches=2), hidden=4),
     "self_tuning": SelfTuning(),
+    # Objective, optimizer, reward and schedule: what the recipe `joint` learns together.
+    "joint": Schedule(
+        Intrinsic(Optimised(Drift(LearnedDrift(hidden=4), epochs=2, minibatches=2)), LifetimeReward(5, 2, 2)), hidden=4
+    ),
 }
 CASES = {
     "discrete": Case(MatchCue(2), SMALL),
@@ -72,6 +76,8 @@ CASES = {
 SLOW = ("continuous", "discrete with memory")
 # Rows that differ from another one by a few numbers; that one is taken everywhere.
 VARIANTS = {"ta-drift": ("discrete",), "ta-lpg": ("discrete",), "dqn-clipped": (), "lifetime value": ("discrete",)}
+# Whose parts are all rows of their own.
+VARIANTS |= {"joint": ("discrete",)}
 DISCRETE_ONLY = ("disco", "dqn", "dqn-clipped")
 WITHOUT_EFFECT = {
     # A constant added to all logits of a policy target changes nothing.
