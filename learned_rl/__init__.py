@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from learned_rl.rule_file import LoadedRule, RuleRefused, load_rule, save_rule, verify_rule
     from learned_rl.rules.actor_critic import ActorCritic
     from learned_rl.rules.anneal import Anneal
+    from learned_rl.rules.auxiliary import Auxiliary
     from learned_rl.rules.disco.rule import Disco
     from learned_rl.rules.drift import Drift
     from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
@@ -32,6 +33,7 @@ _HOME = {
     "ActionNetwork": "learned_rl.action_network",
     "ActorCritic": "learned_rl.rules.actor_critic",
     "Anneal": "learned_rl.rules.anneal",
+    "Auxiliary": "learned_rl.rules.auxiliary",
     "CountBonus": "learned_rl.rules.intrinsic.bonus",
     "Disco": "learned_rl.rules.disco.rule",
     "Drift": "learned_rl.rules.drift",
@@ -78,6 +80,7 @@ __all__ = [
     "ActionNetwork",
     "ActorCritic",
     "Anneal",
+    "Auxiliary",
     "CountBonus",
     "Disco",
     "Drift",

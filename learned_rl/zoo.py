@@ -164,6 +164,13 @@ def optim4rl() -> Rule:
     return Optimised(learned=Optim4RL())
 
 
+def auxiliary() -> Rule:
+    """Learned auxiliary tasks (Veeriah et al. 2019) beside a2c: questions that agents learn to answer."""
+    from learned_rl.rules.auxiliary import Auxiliary
+
+    return Auxiliary()
+
+
 BUILT_IN: Mapping[str, Callable[[], Rule]] = {
     "a2c": a2c,
     "a2c-annealed": a2c_annealed,
@@ -188,6 +195,7 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "self-tuning": self_tuning,
     "open": open_,
     "optim4rl": optim4rl,
+    "auxiliary": auxiliary,
 }
 
 

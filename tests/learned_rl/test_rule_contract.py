@@ -12,6 +12,7 @@ from learned_rl.learned_optimizers.recurrent import Optim4RL
 from learned_rl.lifetime import Lifetime
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.anneal import Anneal
+from learned_rl.rules.auxiliary import Auxiliary
 from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.disco.values import CategoricalValues
@@ -65,6 +66,7 @@ RULES = {
     "joint": Schedule(
         Intrinsic(Optimised(Drift(LearnedDrift(hidden=4), epochs=2, minibatches=2)), LifetimeReward(5, 2, 2)), hidden=4
     ),
+    "auxiliary": Auxiliary(questions=3, hidden=4, observation=4),
 }
 CASES = {
     "discrete": Case(MatchCue(2), SMALL),

@@ -10,6 +10,7 @@ import pytest
 from learned_rl.distributions import Categorical, Normal
 from learned_rl.optimizers import Sgd
 from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.anneal import Anneal
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDrift, as_samples, shuffled, take
 from learned_rl.rules.lpg import LPG
@@ -297,6 +298,16 @@ def test_only_the_learned_coefficients_move():
         Schedule(learned=("gamma",))
     with pytest.raises(ValueError, match="a LPG has no coefficients"):
         Schedule(base=LPG())  # pyright: ignore[reportArgumentType]
+
+
+def test_an_anneal_is_its_base_with_less():
+    policy, params, rollout = made(SMALL, Discrete(3), VALUE)  # a quarter of the lifetime is over
+    less = dataclasses.replace(C, learning_rate=0.85 * C.learning_rate, entropy=0.85 * C.entropy)
+    found, _, _ = update(Anneal(ActorCritic(C), final=0.4), (), params, rollout, policy)
+    expected, _, _ = update(ActorCritic(less), (), params, rollout, policy)
+    assert_trees_close(found, expected, rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="annealed: 'gamma' is not a coefficient"):
+        Anneal(annealed=("gamma",))
 
 
 def test_a_schedule_sees_whether_rewards_improve_in_no_unit():

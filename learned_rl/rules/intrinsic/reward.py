@@ -66,7 +66,6 @@ def done(rollout: Rollout, room: int) -> Float[Array, "T B room"]:
 def _in_room(x: Float[Array, "T B n"], room: int, name: str) -> Float[Array, "T B room"]:
     if (size := x.shape[-1]) > room:
         raise ValueError(
-            f"{name}={room}: the intrinsic reward has room for {room} numbers, but here an {name} is {size}; "
-            f"set reward.{name} to {size} or more"
+            f"{name}={room}: there is room for {room} numbers, but here an {name} is {size}; set it to {size} or more"
         )
     return jnp.pad(x, ((0, 0), (0, 0), (0, room - size)))
