@@ -97,7 +97,7 @@ class Study:
             name="schedule-study",
             rule=Schedule(ActorCritic(), learned=LEARNED),
             families=(self.tasks,),
-            outer=GradientDescent(estimator, learning_rate=0.03, decay=0.1 ** (1 / self.steps)),
+            outer=GradientDescent(estimator, learning_rate=0.05, decay=0.1 ** (1 / self.steps)),
             objective=LifetimeReturn(scale=self.scale),
             network=Network(MLP((32, 32))),
             inner=Inner(self.streams, 16, self.updates, segment=1),
