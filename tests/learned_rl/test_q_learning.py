@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
 from learned_rl.optimizers import Sgd
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.q_learning import ClippedError, Future, QLearning, RegularisedError, SquaredError
 from learned_rl.types import Discrete, Rollout
+from tests.probes import SMALL, MatchCue
 
 GAMMA, STATES, ACTIONS = 0.8, 3, 2
 # Four equally likely outcomes of every state and action: (reward, next state, terminated). The last action of the last
@@ -120,3 +122,17 @@ def test_settings_that_make_no_sense_are_refused():
     for settings, message in [({"explore_least": 1.5}, "explore_least is in"), ({"epochs": 0}, "epochs must be")]:
         with pytest.raises(ValueError, match=message):
             QLearning(**settings)
+
+
+def test_an_agent_that_explores_by_itself_learns_what_to_do():
+    rule = QLearning(RegularisedError(), Coefficients(learning_rate=0.02, discount=GAMMA))
+    lifetime = Lifetime(MatchCue(2), rule, SMALL, streams=16, steps=8, updates=200)
+
+    @jax.jit
+    def life(key):
+        agent = lifetime.start((), key)
+        keys = jax.random.split(key, lifetime.updates)
+        agent, _ = jax.lax.scan(lambda agent, k: (lifetime.live((), agent, k)[0], ()), agent, keys)
+        return lifetime.act(agent, key)[1].reward
+
+    assert life(jax.random.key(0)).mean() > 0.93
