@@ -70,6 +70,11 @@ def _parts(outcome: Outcome) -> str:
         "\nBias² by cause (differences of neighbours in a chain; the vectors add up, the squares need not) and "
         f"variance of one lifetime of one life or pair by source. {NOT}: does not apply.\n"
     )
+    if not (outcome.subject.exact or outcome.subject.smoothed):
+        note += (
+            "The truth is the derivative of the recipe's own objective: where that is a surrogate, what is wrong with "
+            "it (sampling that depends on theta, a critic's bootstrap) is in the truth, and not among these parts.\n"
+        )
     return _aligned(rows) + note
 
 

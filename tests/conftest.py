@@ -9,6 +9,7 @@ import jax
 QUICK = {"--xla_backend_optimization_level": "0", "--xla_llvm_disable_expensive_passes": "true"}
 if jax.__version_info__ < (0, 11):  # an unknown flag is a fatal error, and later versions have no such choice
     QUICK["--xla_cpu_use_fusion_emitters"] = "false"
+    QUICK["--xla_cpu_parallel_codegen_split_count"] = "1"  # all cores are busy with other tests
 
 # Compilation dominates the suite; what one run compiled the next one reads.
 _cache = pathlib.Path(os.environ.get("LEARNED_RL_TEST_CACHE", pathlib.Path(__file__).parent.parent / ".cache" / "jax"))

@@ -1,5 +1,6 @@
 """What is known about the problems where how far to back-propagate is the question."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,21 @@ class Kesten(problems.Kesten):
         missing = (a ** j[window:]) @ b[window:]
         noise = np.sum(((b @ b.T) * covariance)[:window, :window]) / lives
         return (np.sum(missing**2) + noise) / np.sum((self.horizon * self.gradient(width)) ** 2)
+
+    def moments(self, depth, lives, width):
+        """D and V of blocks of lags 1, 1, 2, 4, ... up to `depth`, and of an evolution-strategy tail for the others.
+
+        In units of the squared gradient, exactly. The tail of a life is ε (ε · q) / σ², with q what these lags add up
+        to: E ‖tail‖² = (width + 2) E ‖q‖².
+        """
+        j, b = np.arange(self.horizon), self.inputs(width)
+        a, square = self.mean, self.mean**2 + self.spread**2
+        edges = [0, *(2**k for k in range(depth.bit_length())), self.horizon]
+        rows = np.stack([(low <= j) & (j < high) for low, high in itertools.pairwise(edges)]).astype(float)
+        signal = rows @ (b @ b.T * a ** (j[:, None] + j)) @ rows.T
+        second = rows @ (b @ b.T * a ** np.abs(j[:, None] - j) * square ** np.minimum(j[:, None], j)) @ rows.T
+        second[-1, -1] *= width + 2
+        return signal / signal.sum(), (second - signal) / lives / signal.sum()
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,10 @@ class ResidualES:
     The pair shares every other random number with the life itself. As E ε εᵀ = σ² I and p does not depend on ε, r is
     unbiased for (gradient of the smoothed loss of the window, over all that came before) - p: what is older than the
     window or hidden in non-differentiable steps. One pair has variance (P+1) ‖G_w - p‖² where L is quadratic; it is
-    zero where back-propagation saw everything.
+    zero where back-propagation saw everything. Where G_w - p is itself random over lives, E ‖r‖² = (P+2) E ‖G_w - p‖²:
+    a pair knows the same lags P + 2 times less well than back-propagation would. So a tail is for what cannot be
+    differentiated; it does not replace a longer window (on Kesten's loop with P = 8, backprop of 16 lags of 64 and a
+    tail have, with the best weights in [0, 1], 1.04 to 5.4 times the error of the best window).
 
     Cost: two more lives forward, and their states between estimates.
 

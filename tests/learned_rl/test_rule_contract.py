@@ -76,8 +76,11 @@ CASES = {
 }
 # Each cell compiles a program; two columns have every kind of action, with and without memory, between them.
 SLOW = ("continuous", "discrete with memory")
-# Rows that differ from another one by a few numbers; that one is taken everywhere.
-VARIANTS = {"ta-drift": ("discrete",), "ta-lpg": ("discrete",), "dqn-clipped": (), "lifetime value": ("discrete",)}
+# Rows that differ from another one by what does not look at the kind of action; that one is taken everywhere.
+VARIANTS = {
+    **dict.fromkeys(("dpo", "random", "ta-drift", "ta-lpg", "count bonus", "lifetime value", "rnd"), ("discrete",)),
+    "dqn-clipped": (),
+}
 # Whose parts are all rows of their own.
 VARIANTS |= {"joint": ("discrete",)}
 DISCRETE_ONLY = ("disco", "dqn", "dqn-clipped")
