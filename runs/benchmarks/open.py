@@ -7,6 +7,7 @@ The published code is no package. Where there is a checkout, name its folder `rl
 `LEARNED_RL_OPEN_PEER`; what it takes from its submodule learned_optimization is taken from the package of that name.
 """
 
+import functools
 import importlib.util
 import itertools
 import os
@@ -105,6 +106,7 @@ def _peer(optimizer: Open, params: Any, gradient: Any) -> tuple[Callable[[], Any
     return lambda: program(*arguments), {"compile_seconds": seconds, "peak_bytes": peak_bytes(program)}
 
 
+@functools.cache  # it registers its classes, and may do so once
 def _load(folder: Path) -> Any:
     """Its network.py, which imports base.py beside it by that bare name."""
     if not os.environ.get(PEER) or not (folder / "network.py").exists():
