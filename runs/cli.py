@@ -23,6 +23,7 @@ PUBLISHED = {
 
 EXPORTS = {
     "loss": "its objective, one Python file that needs jax alone",
+    "optax": "its learned optimizer, one Python file that needs jax and optax",
     "standalone": "all of it, one Python file that needs jax alone",
     "stablehlo": "all of it, compiled for cpu, cuda and tpu by jax.export, differentiable",
 }

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from learned_rl.export import stablehlo, standalone
-from learned_rl.export.parts import Part, part, parts
+from learned_rl.export.parts import Function, Part, part, parts
+from learned_rl.export.transform import transform
 from learned_rl.types import Rule, Theta
 
 README, LICENCE = "README.md", "LICENSE"
@@ -30,8 +31,17 @@ def _file(name: str, found: tuple[Part, ...]) -> dict[str, bytes]:
     return standalone.write(name, title, found)
 
 
+def _optax(name: str, found: tuple[Part, ...]) -> dict[str, bytes]:
+    (optimizer,) = found
+    example = "tx = optimizer()  # for optax.chain, TrainState, ...; tx.update(gradient, state, params)"
+    made = {"optimizer": Function(transform, {}, example)}
+    title = f"Optimizer of a rule of learned-rl {_version()} for optax, which it needs too, see {README}."
+    return standalone.write(name, title, [optimizer._replace(functions=made)], frozenset({"optax"}))
+
+
 FORMATS: Mapping[str, Format] = {
     "loss": Format(("objective",), _file),
+    "optax": Format(("optimizer",), _optax),
     "standalone": Format((), _file),
     "stablehlo": Format((), lambda name, found: stablehlo.write(found)),
 }

@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from learned_rl.export import objectives
+from learned_rl.export import objectives, optimizers
+from learned_rl.export.transform import transform
+from learned_rl.learned_optimizers.protocol import LearnedOptimizer, Site
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.drift import Drift
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
+from learned_rl.rules.optimised import Optimised
 from learned_rl.rules.q_learning import QLearning
 from learned_rl.types import Rule, Theta
 
@@ -119,6 +122,15 @@ OBJECTIVES: Mapping[type, Callable[[Any], dict[str, Function]]] = {
 }
 
 
+def _optimizer(settings: LearnedOptimizer, theta: Theta) -> Part:
+    update = "params, state = update(gradient, state, params)  # senses as keywords: activations, training, batch, key"
+    known = {
+        "init": Function(optimizers.start, {}, "state = init(params)"),
+        "update": Function(optimizers.step, {}, update),
+    }
+    return Part("optimizer", settings, theta, known)
+
+
 def parts(rule: Rule, theta: Theta) -> tuple[Part, ...]:
     """The parts of a rule, from the outside in.
 
@@ -127,6 +139,8 @@ def parts(rule: Rule, theta: Theta) -> tuple[Part, ...]:
     """
     if type(rule) in OBJECTIVES:
         return (Part("objective", rule, theta, OBJECTIVES[type(rule)](rule)),)
+    if isinstance(rule, Optimised):
+        return (_optimizer(rule.learned, theta["optimizer"]), *parts(rule.base, theta["base"]))
     raise NotExportable(
         f"{type(rule).__name__} has neither an objective nor an optimizer that code outside of it could use"
     )
@@ -142,6 +156,16 @@ def part(rule: Rule, theta: Theta, kind: str) -> Part:
     if kind not in found:
         raise NotExportable(f"{type(rule).__name__} has no {kind} of its own; it has: {', '.join(found)}")
     return found[kind]
+
+
+def as_optax(rule: Rule, theta: Theta, sites: tuple[Site, ...] | None = None, learning_rate: float = 1e-3) -> Any:
+    """The rule's learned optimizer as an `optax.GradientTransformationExtraArgs`; see `learned_rl.export.transform`.
+
+    Raises:
+      NotExportable: the rule has no learned optimizer.
+    """
+    found = part(rule, theta, "optimizer")
+    return transform(found.settings, found.theta, sites, learning_rate)
 
 
 def as_loss(rule: Rule, theta: Theta) -> Callable[..., Any]:
