@@ -137,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     hand_out.add_argument(
         "--to", required=True, choices=EXPORTS, help="; ".join(f"{name}: {text}" for name, text in EXPORTS.items())
     )
+    hand_out.add_argument(
+        "--like", type=Path, metavar="NPZ", help="parameters of an agent: an optimizer's StableHLO is of one such tree"
+    )
     hand_out.add_argument("--out", type=Path, metavar="DIR", help="default: out/exports/RULE-FORMAT")
     hand_out.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: sqlite:///mlflow.db, here)")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from learned_rl.export import stablehlo, standalone
 from learned_rl.export.parts import Function, Part, part, parts
 from learned_rl.export.transform import transform
-from learned_rl.types import Rule, Theta
+from learned_rl.types import Params, Rule, Theta
 
 README, LICENCE = "README.md", "LICENSE"
 
@@ -19,19 +19,19 @@ class Format(NamedTuple):
 
     Attributes:
       kinds: of parts that it writes; none for all that the rule has.
-      write: `(name, parts)` -> files.
+      write: `(name, parts, like)` -> files.
     """
 
     kinds: tuple[str, ...]
-    write: Callable[[str, tuple[Part, ...]], dict[str, bytes]]
+    write: Callable[[str, tuple[Part, ...], Params | None], dict[str, bytes]]
 
 
-def _file(name: str, found: tuple[Part, ...]) -> dict[str, bytes]:
+def _file(name: str, found: tuple[Part, ...], like: Params | None) -> dict[str, bytes]:
     title = f"{' and '.join(p.kind for p in found).capitalize()} of a rule of learned-rl {_version()}, see {README}."
     return standalone.write(name, title, found)
 
 
-def _optax(name: str, found: tuple[Part, ...]) -> dict[str, bytes]:
+def _optax(name: str, found: tuple[Part, ...], like: Params | None) -> dict[str, bytes]:
     (optimizer,) = found
     example = "tx = optimizer()  # for optax.chain, TrainState, ...; tx.update(gradient, state, params)"
     made = {"optimizer": Function(transform, {}, example)}
@@ -43,16 +43,19 @@ FORMATS: Mapping[str, Format] = {
     "loss": Format(("objective",), _file),
     "optax": Format(("optimizer",), _optax),
     "standalone": Format((), _file),
-    "stablehlo": Format((), lambda name, found: stablehlo.write(found)),
+    "stablehlo": Format((), lambda name, found, like: stablehlo.write(found, like)),
 }
 
 
-def write(rule: Rule, theta: Theta, name: str, record: Mapping[str, Any], form: str) -> dict[str, bytes]:
+def write(
+    rule: Rule, theta: Theta, name: str, record: Mapping[str, Any], form: str, like: Params | None = None
+) -> dict[str, bytes]:
     """The files of a rule in the format `form`.
 
     Args:
       name: of the rule; files are named after it.
       record: of the rule file; where it came from is copied.
+      like: parameters that an optimizer is to move; `stablehlo` needs to know.
 
     Raises:
       NotExportable: the rule has no such form; the message says why.
@@ -60,7 +63,7 @@ def write(rule: Rule, theta: Theta, name: str, record: Mapping[str, Any], form: 
     kinds, writer = FORMATS[form]
     found = tuple(part(rule, theta, kind) for kind in kinds) or parts(rule, theta)
     stem = re.sub(r"\W", "_", name, flags=re.ASCII) + "_rule"  # never that of a module: a rule may be called random
-    files = writer(stem, found)
+    files = writer(stem, found, like)
     return files | {README: _readme(name, found, record, files).encode(), LICENCE: _licence()}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from learned_rl.export import NotExportable, as_loss, as_optax, formats
+from learned_rl.export import NotExportable, as_loss, as_optax, formats, parts, stablehlo
 from learned_rl.learned_optimizers.open import Open
 from learned_rl.learned_optimizers.protocol import Senses, Site, normal_like
 from learned_rl.learned_optimizers.residual import Residual
@@ -130,3 +130,26 @@ def _file(content):
     import io
 
     return io.BytesIO(content)
+
+
+def test_stablehlo_takes_the_steps_of_the_rule_and_differentiates():
+    rule, theta = RULES["residual"], thetas()["residual"]
+    files = stablehlo.write(parts(rule, theta)[:1], PARAMS)
+    init, update = (jax.export.deserialize(bytearray(files[f"{n}.stablehlo"])) for n in ("init", "update"))
+    loud = jax.tree.map(lambda p: jnp.ones(p.shape[-1]), PARAMS)
+    gradient, one = gradients()[0], jnp.float32(1)
+
+    @jax.jit
+    def both(params):
+        tx = as_optax(rule, theta)
+        own, _ = tx.update(gradient, tx.init(params), params)
+        new, _ = update.call(gradient, init.call(params), params, loud, 0 * one, 0 * one, 1e-3 * one)
+        return optax.apply_updates(params, own), new
+
+    own, new = both(PARAMS)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), own, new)
+    # What an optimizer sees is data: its step moves with the parameters, one for one.
+    slopes = jax.jit(jax.grad(lambda p: sum(jnp.sum(x) for x in jax.tree.leaves(both(p)[1]))))(PARAMS)
+    jax.tree.map(lambda slope: np.testing.assert_allclose(slope, 1.0, rtol=0, atol=1e-6), slopes)
+    with pytest.raises(NotExportable, match="--like"):
+        formats.write(rule, theta, "x", {}, "stablehlo")
