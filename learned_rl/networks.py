@@ -146,7 +146,7 @@ class NetworkPolicy:
     ) -> tuple[Memory, Outputs]:
         x = self._features(params, obs)
         if self.settings.memory is not None:
-            memory = restart(last, self.start_memory(len(last)), memory)
+            memory = restart(last, self.start_memory(last.shape[0]), memory)
             memory, x = self.settings.memory.step(params["memory"], memory, x)
         return memory, self._said(params, x, obs)
 

@@ -4,16 +4,22 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from learned_rl.export import objectives, optimizers
+import jax
+
+from learned_rl.export import objectives, optimizers, others
 from learned_rl.export.transform import transform
 from learned_rl.learned_optimizers.protocol import LearnedOptimizer, Site
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.drift import Drift
+from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.optimised import Optimised
 from learned_rl.rules.q_learning import QLearning
+from learned_rl.rules.rl2 import RL2
+from learned_rl.rules.schedule import Schedule
 from learned_rl.types import Rule, Theta
 
 
@@ -40,7 +46,7 @@ class Part(NamedTuple):
     """Something in a rule that is of use outside of it.
 
     Attributes:
-      kind: `objective`, `optimizer`, `schedule`: at most one of each in a rule.
+      kind: `objective`, `optimizer`, `schedule`, `reward`, `agent`: at most one of each in a rule.
       settings: what its functions are given first,
       theta: and then.
       functions: by name.
@@ -131,6 +137,45 @@ def _optimizer(settings: LearnedOptimizer, theta: Theta) -> Part:
     return Part("optimizer", settings, theta, known)
 
 
+def _schedule(rule: Schedule, theta: Theta) -> Part:
+    arguments: dict[str, Any] = {"progress": "", "entropy": "", "kl": "", "improvement": ""}
+    known = Function(others.coefficients, arguments, "coefficients(progress=0.5, entropy=h)  # learning rate, ...")
+    return Part("schedule", rule, {"schedule": theta["schedule"]}, {"coefficients": known})
+
+
+def _reward(rule: Any, theta: Theta) -> Part:
+    if not isinstance(rule, StateActionReward | LifetimeReward):
+        raise NotExportable(f"Intrinsic with a {type(rule).__name__} holds nothing learned; its base can be exported")
+    memory = dict.fromkeys(("hidden", "cell"), f"{rule.hidden}") if isinstance(rule, LifetimeReward) else {}
+    seen = dict.fromkeys(("obs", "next_obs"), f"T B {rule.observation}")
+    example = "r_in, state = intrinsic_reward(state=state, obs=obs, next_obs=next_obs, action=a, **steps)"
+    known = {
+        "start": Function(others.reward_start, {}, "state = start()"),
+        "intrinsic_reward": Function(
+            others.intrinsic_reward, {"state": memory, **seen, "action": "int32 T B", **STEPS}, example
+        ),
+    }
+    return Part("reward", rule, theta, known)
+
+
+def _agent(rule: RL2, theta: Theta) -> Part:
+    policy = rule.blueprint.policy(rule.heads)
+
+    def said(m: Any) -> str:
+        kind = "" if m.dtype == "float32" else f"{m.dtype} "
+        return kind + " ".join(["B", *map(str, m.shape[1:])])
+
+    memory = [said(m) for m in jax.tree.leaves(jax.eval_shape(lambda: policy.start_memory(1)))]
+    obs = " ".join(["B", *map(str, rule.blueprint.obs_shape)])
+    act = Function(
+        others.agent_act,
+        {"memory": memory, "obs": obs, "last": "bool B"},
+        "memory, said = act(memory=memory, obs=obs, last=last)",
+    )
+    start = Function(others.agent_start, {"last": "bool B"}, "memory = start(last=last)")
+    return Part("agent", rule, theta, {"start": start, "act": act})
+
+
 def parts(rule: Rule, theta: Theta) -> tuple[Part, ...]:
     """The parts of a rule, from the outside in.
 
@@ -141,6 +186,12 @@ def parts(rule: Rule, theta: Theta) -> tuple[Part, ...]:
         return (Part("objective", rule, theta, OBJECTIVES[type(rule)](rule)),)
     if isinstance(rule, Optimised):
         return (_optimizer(rule.learned, theta["optimizer"]), *parts(rule.base, theta["base"]))
+    if isinstance(rule, Schedule):
+        return (_schedule(rule, theta),)
+    if isinstance(rule, Intrinsic):
+        return (_reward(rule.reward, theta["reward"] if theta else ()),)
+    if isinstance(rule, RL2):
+        return (_agent(rule, theta),)
     raise NotExportable(
         f"{type(rule).__name__} has neither an objective nor an optimizer that code outside of it could use"
     )
