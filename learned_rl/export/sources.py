@@ -111,6 +111,9 @@ class Module:
             yield from (use for part in outside for use in self.uses(part, local))
             yield from (use for part in body for use in self.uses(part, inside))
             return
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            targets = [n for each in node.generators for n in ast.walk(each.target)]
+            local = local | {n.id for n in targets if isinstance(n, ast.Name)}
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id not in local:
             if there := self.submodule(node.value.id):
                 if node.attr in local:

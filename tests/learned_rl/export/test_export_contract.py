@@ -90,6 +90,8 @@ def f(x, gae, *, y=SIZE):
     def g():
         return SIZE, sum(jax)
     return lambda SIZE: (SIZE, gae, g)
+
+ALL = tuple(SIZE + each for each in range(SIZE))
 """
 
 
@@ -97,6 +99,7 @@ def test_names_are_resolved_as_python_does():
     source = Module("m", TEXT)
     uses = {(use.span[0], use.what) for use in source.uses(source.definitions["f"])}
     assert uses == {(7, Definition("m", "SIZE")), (9, Definition("learned_rl.returns", "advantages"))}
+    assert {use.what for use in source.uses(source.definitions["ALL"])} == {Definition("m", "SIZE")}
 
 
 def test_a_name_from_nowhere_is_told():
