@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from learned_rl.action_network import ActionNetwork
+    from learned_rl.blueprint import Blueprint
+    from learned_rl.hypernetwork import Hypernetwork
     from learned_rl.learned_optimizers.open import Open
     from learned_rl.learned_optimizers.recurrent import Optim4RL
     from learned_rl.learned_optimizers.residual import Residual
     from learned_rl.lifetime import Lifetime
+    from learned_rl.memories import GRU, Transformer
     from learned_rl.networks import Network
     from learned_rl.rule_file import LoadedRule, RuleRefused, load_rule, save_rule, verify_rule
     from learned_rl.rules.actor_critic import ActorCritic
@@ -25,8 +28,10 @@ if TYPE_CHECKING:
     from learned_rl.rules.none import NoLearning
     from learned_rl.rules.optimised import Optimised
     from learned_rl.rules.q_learning import QLearning
+    from learned_rl.rules.rl2 import RL2
     from learned_rl.rules.schedule import Schedule
     from learned_rl.rules.self_tuning import SelfTuning
+    from learned_rl.trials import Trials
     from learned_rl.types import Rollout, Rule
 
 _HOME = {
@@ -34,9 +39,12 @@ _HOME = {
     "ActorCritic": "learned_rl.rules.actor_critic",
     "Anneal": "learned_rl.rules.anneal",
     "Auxiliary": "learned_rl.rules.auxiliary",
+    "Blueprint": "learned_rl.blueprint",
     "CountBonus": "learned_rl.rules.intrinsic.bonus",
     "Disco": "learned_rl.rules.disco.rule",
     "Drift": "learned_rl.rules.drift",
+    "GRU": "learned_rl.memories",
+    "Hypernetwork": "learned_rl.hypernetwork",
     "Intrinsic": "learned_rl.rules.intrinsic.rule",
     "LPG": "learned_rl.rules.lpg",
     "Lifetime": "learned_rl.lifetime",
@@ -47,6 +55,7 @@ _HOME = {
     "Network": "learned_rl.networks",
     "NoLearning": "learned_rl.rules.none",
     "QLearning": "learned_rl.rules.q_learning",
+    "RL2": "learned_rl.rules.rl2",
     "RandomDistillation": "learned_rl.rules.intrinsic.bonus",
     "Open": "learned_rl.learned_optimizers.open",
     "Optim4RL": "learned_rl.learned_optimizers.recurrent",
@@ -58,6 +67,8 @@ _HOME = {
     "Schedule": "learned_rl.rules.schedule",
     "SelfTuning": "learned_rl.rules.self_tuning",
     "StateActionReward": "learned_rl.rules.intrinsic.learned",
+    "Transformer": "learned_rl.memories",
+    "Trials": "learned_rl.trials",
     "load_rule": "learned_rl.rule_file",
     "save_rule": "learned_rl.rule_file",
     "verify_rule": "learned_rl.rule_file",
@@ -76,14 +87,18 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "GRU",
     "LPG",
+    "RL2",
     "ActionNetwork",
     "ActorCritic",
     "Anneal",
     "Auxiliary",
+    "Blueprint",
     "CountBonus",
     "Disco",
     "Drift",
+    "Hypernetwork",
     "Intrinsic",
     "Lifetime",
     "LifetimeReward",
@@ -104,6 +119,8 @@ __all__ = [
     "Schedule",
     "SelfTuning",
     "StateActionReward",
+    "Transformer",
+    "Trials",
     "load_rule",
     "save_rule",
     "verify_rule",

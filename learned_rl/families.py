@@ -6,8 +6,10 @@
 from typing import Any
 
 from learned_rl import rooms
+from learned_rl.few_shot_tasks import Bandit, TabularMDP
 from learned_rl.goal_tasks import GoalGrid, Navigation
 from learned_rl.gymnax_tasks import Constant, GymnaxFamily, IntegersIn, LogUniform, SpikeAt, Uniform
+from learned_rl.trials import Trials
 
 
 def fixed(env_id: str, **options: Any) -> GymnaxFamily:
@@ -140,3 +142,13 @@ def random_abc(size: int = 5, length: int = 30) -> rooms.RandomABC:
 def key_box(size: int = 5, length: int = 30) -> rooms.KeyBox:
     """As `random_abc`, but the objects are in boxes that open with a key, which costs 0.1 an episode."""
     return rooms.KeyBox(size, length)
+
+
+def bandit_trials(arms: int = 5, pulls: int = 10) -> Trials:
+    """Trials of `pulls` pulls of `arms` arms that pay with probabilities from U(0, 1), drawn for each trial."""
+    return Trials(Bandit(arms), pulls)
+
+
+def mdp_trials(episodes: int = 10) -> Trials:
+    """Trials of `episodes` episodes of ten steps in a random MDP of ten states and five actions."""
+    return Trials(TabularMDP(), episodes)

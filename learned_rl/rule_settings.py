@@ -12,9 +12,16 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from flax import linen as nn
+
+from learned_rl.action_network import ActionNetwork
+from learned_rl.blueprint import Blueprint
+from learned_rl.hypernetwork import Hypernetwork, Linear
 from learned_rl.learned_optimizers.open import Open
 from learned_rl.learned_optimizers.recurrent import Optim4RL, Recurrent
 from learned_rl.learned_optimizers.residual import Residual
+from learned_rl.memories import GRU, Transformer
+from learned_rl.networks import CNN, MLP, Network
 from learned_rl.optimizers import Adam, ElementClippedAdam, Sgd
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.anneal import Anneal
@@ -33,8 +40,10 @@ from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.none import NoLearning
 from learned_rl.rules.optimised import Optimised
 from learned_rl.rules.q_learning import ClippedError, QLearning, RegularisedError, SquaredError
+from learned_rl.rules.rl2 import RL2
 from learned_rl.rules.schedule import Schedule
 from learned_rl.rules.self_tuning import SelfTuning
+from learned_rl.types import Continuous, Discrete
 
 # By role: where a field's default is of one role, any other of that role may stand in it. A new rule is a new line.
 CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
@@ -51,6 +60,7 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "no_learning": NoLearning,
         "q_learning": QLearning,
         "optimised": Optimised,
+        "rl2": RL2,
         "schedule": Schedule,
         "self_tuning": SelfTuning,
     },
@@ -71,7 +81,16 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "state_action_reward": StateActionReward,
     },
     "values": {"categorical_values": CategoricalValues},
+    "blueprint": {"blueprint": Blueprint},
+    "network": {"network": Network, "action_network": ActionNetwork},
+    "body": {"mlp": MLP, "cnn": CNN},
+    "memory": {"gru": GRU, "transformer": Transformer},
+    "readout": {"linear": Linear, "hypernetwork": Hypernetwork},
+    "actions": {"discrete": Discrete, "continuous": Continuous},
 }
+# A function that stands in a field is written as a word.
+FUNCTIONS: Mapping[str, Any] = {"tanh": nn.tanh, "relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu}
+MAX_TUPLE = 64  # a file must not be able to ask for a network of thousands of layers
 # Fields that files of before do not have: absent, they hold their default.
 ADDED: Mapping[type, frozenset[str]] = {LPG: frozenset({"temporal"}), LearnedDrift: frozenset({"temporal"})}
 _ID: dict[type, tuple[str, str]] = {
@@ -100,9 +119,18 @@ def _encode_value(value: Any, field: str) -> Any:
         return encode(value)
     if isinstance(value, tuple):
         return [_encode_value(v, field) for v in value]
+    if callable(value):
+        for word, function in FUNCTIONS.items():
+            if function is value:
+                return word
+        raise ValueError(f"{field}: {getattr(value, '__name__', value)!r} has no name; functions: {[*FUNCTIONS]}")
+    if value is None:
+        return None
     if type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
         return value
-    raise ValueError(f"{field} = {value!r} cannot be written: settings are finite numbers, words, tuples of these")
+    raise ValueError(
+        f"{field} = {value!r} cannot be written: settings are finite numbers, words, tuples of these, or None"
+    )
 
 
 def decode(value: Any) -> Any:
@@ -126,22 +154,36 @@ def _decode(value: Any, allowed: Mapping[str, type], where: str) -> Any:
     same_names(set(value) - {"id"}, fields, where)
     arguments = {}
     for name in fields:
-        arguments[name] = _decode_field(value[name], getattr(defaults, name), _concrete(kind, name), f"{where}.{name}")
+        arguments[name] = _decode_field(value[name], getattr(defaults, name), (kind, name), f"{where}.{name}")
     try:
         return kind(**arguments)
     except ValueError as error:
         raise RuleRefused(f"{where}: {error}") from error
 
 
-def _decode_field(value: Any, default: Any, concrete: Mapping[str, type], where: str) -> Any:
-    """A value for a field, of the kind of the field's default."""
-    if type(default) in _ID:
+def _decode_field(value: Any, default: Any, field: tuple[type, str], where: str) -> Any:
+    """A value for a field, of the kind of the field's default, or of those that its annotation names."""
+    concrete, optional = _concrete(*field)
+    if optional and value is None:
+        return None
+    if concrete or type(default) in _ID:
         return _decode(value, concrete or CLOSED_LIST[_ID[type(default)][0]], where)
     if isinstance(default, tuple):
-        # Every tuple of settings is a tuple of words so far (and the empty one of anything is a tuple of nothing).
-        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-            raise RuleRefused(f"{where}: expected a list of words, found {value!r:.60}")
-        return tuple(value)
+        return _decode_tuple(value, _element(*field), where)
+    if callable(default):
+        if not isinstance(value, str) or value not in FUNCTIONS:
+            raise RuleRefused(f"{where}: {nearest(str(value), FUNCTIONS)}")
+        return FUNCTIONS[value]
+    return _decode_scalar(value, default, where)
+
+
+def _decode_tuple(value: Any, element: type, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list) or len(value) > MAX_TUPLE:
+        raise RuleRefused(f"{where}: expected a list of at most {MAX_TUPLE}, found {value!r:.60}")
+    return tuple(_decode_scalar(v, element(), where) for v in value)
+
+
+def _decode_scalar(value: Any, default: Any, where: str) -> Any:
     if type(default) is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not type(default):
@@ -151,11 +193,17 @@ def _decode_field(value: Any, default: Any, concrete: Mapping[str, type], where:
     return value
 
 
-def _concrete(kind: type, field: str) -> dict[str, type]:
-    """The classes that a field's annotation names (`Adam`, `ClipDrift | DiscoveredDrift`); empty for a protocol."""
+def _concrete(kind: type, field: str) -> tuple[dict[str, type], bool]:
+    """The classes that a field's annotation names (`GRU | Transformer | None`; none for a protocol); may it be None."""
     hint = typing.get_type_hints(kind)[field]
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return {_ID[m][1]: m for m in members if m in _ID}
+    return {_ID[m][1]: m for m in members if isinstance(m, type) and m in _ID}, type(None) in members
+
+
+def _element(kind: type, field: str) -> type:
+    """What a field that is annotated `tuple[int, ...]` is a tuple of; words if it does not say."""
+    of, *_ = (*typing.get_args(typing.get_type_hints(kind)[field]), str)
+    return of if of in (int, float, str, bool) else str
 
 
 def same_names(found: set[str], expected: set[str], where: str) -> None:

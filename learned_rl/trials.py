@@ -86,7 +86,12 @@ class Trials:
         ended = state.ended + out.last
         over = ended >= self.episodes
         seen = (obs.ravel(), as_vector(self.actions, action), out.reward[None], out.last[None])
-        step = TimeStep(out.reward, 1.0 - over, over, jnp.concatenate([jnp.asarray(x, jnp.float32) for x in seen]))
+        step = TimeStep(
+            out.reward,
+            1.0 - over.astype(jnp.float32),
+            over,
+            jnp.concatenate([jnp.asarray(x, jnp.float32) for x in seen]),
+        )
         return Trial(state.task, env, ended), step
 
 

@@ -23,16 +23,16 @@ Metrics: TypeAlias = dict[str, Float[Array, ""]]
 class Discrete:
     """`count` actions, numbered from 0."""
 
-    count: int
+    count: int = 2
 
 
 @dataclass(frozen=True)
 class Continuous:
     """`size` real actions. Agents act in units of half the range: -1 is `low`, +1 is `high`, clipped by the task."""
 
-    size: int
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    size: int = 1
+    low: tuple[float, ...] = (-1.0,)
+    high: tuple[float, ...] = (1.0,)
 
 
 Actions: TypeAlias = Discrete | Continuous

@@ -171,6 +171,29 @@ def auxiliary() -> Rule:
     return Auxiliary()
 
 
+def rl2() -> Rule:
+    """RL^2 (Duan et al. 2016): theta is a recurrent agent whose memory, kept over episodes, is what learns."""
+    from learned_rl.rules.rl2 import RL2
+
+    return RL2()
+
+
+def rl2_transformer() -> Rule:
+    """RL^2 whose memory is causal attention over the last steps of all episodes (after SNAIL, Mishra et al. 2018)."""
+    from learned_rl.blueprint import Blueprint
+    from learned_rl.rules.rl2 import ATTENTIVE, RL2
+
+    return RL2(Blueprint(ATTENTIVE))
+
+
+def hyper() -> Rule:
+    """Recurrent hypernetwork (Beck et al. 2023): a memory infers the task and generates the policy's weights."""
+    from learned_rl.blueprint import Blueprint
+    from learned_rl.rules.rl2 import GENERATED, RL2
+
+    return RL2(Blueprint(GENERATED))
+
+
 BUILT_IN: Mapping[str, Callable[[], Rule]] = {
     "a2c": a2c,
     "a2c-annealed": a2c_annealed,
@@ -196,6 +219,9 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "open": open_,
     "optim4rl": optim4rl,
     "auxiliary": auxiliary,
+    "rl2": rl2,
+    "rl2-transformer": rl2_transformer,
+    "hyper": hyper,
 }
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meta_objectives.bootstrapped import Bootstrapped
+    from meta_objectives.history import HistoryActorCritic
     from meta_objectives.lifetime import LifetimeSurrogate
     from meta_objectives.matching import Weighted, parameter_error, policy_kl, reverse_policy_kl, value_error
     from meta_objectives.outer_critic import OuterCritic
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Bootstrapped": "meta_objectives.bootstrapped",
+    "HistoryActorCritic": "meta_objectives.history",
     "LifetimeReturn": "meta_objectives.returns",
     "LifetimeSurrogate": "meta_objectives.lifetime",
     "MetaObjective": "meta_objectives.problem",
@@ -46,6 +48,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Bootstrapped",
+    "HistoryActorCritic",
     "LifetimeReturn",
     "LifetimeSurrogate",
     "MetaObjective",

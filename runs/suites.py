@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flax import linen as nn
 
 from learned_rl import families
+from learned_rl.memories import GRU
 from learned_rl.networks import MLP, Network
 from learned_rl.types import TaskFamily
 
@@ -84,3 +85,9 @@ def minatar_held_out() -> tuple[Trial, ...]:
 def grid_to_all() -> tuple[Trial, ...]:
     """What the recipe lpg-grid is carried to: classic control, bsuite's chains and MinAtar."""
     return (*classic(), Trial(families.umbrella_chain()), Trial(families.deep_sea()), *_minatar("Asterix", "Breakout"))
+
+
+def few_shot_bandits() -> tuple[Trial, ...]:
+    """Trials of ten pulls of five arms; agents with a memory, which a rule that brings its own does not need."""
+    network = Network(MLP(()), memory=GRU(64), separate=False)
+    return (Trial(families.bandit_trials(), network, streams=1024, steps=10, updates=100),)

@@ -6,11 +6,14 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from learned_rl.blueprint import Blueprint, inherited
-from learned_rl.memories import GRU
+from learned_rl.hypernetwork import Hypernetwork
+from learned_rl.memories import GRU, Transformer
 from learned_rl.networks import MLP, Network
 from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, RuleState, Theta
 
 RECURRENT = Network(MLP((64,)), memory=GRU(64), separate=False)
+ATTENTIVE = Network(MLP((64,)), memory=Transformer(64), separate=False)
+GENERATED = Network(MLP((64,)), memory=GRU(64), separate=False, readout=Hypernetwork())
 
 
 @dataclass(frozen=True)

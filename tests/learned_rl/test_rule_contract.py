@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl.blueprint import Blueprint, blueprint_of
 from learned_rl.learned_optimizers.recurrent import Optim4RL
 from learned_rl.lifetime import Lifetime
 from learned_rl.rules.actor_critic import ActorCritic
@@ -23,14 +24,16 @@ from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.intrinsic.value import LifetimeValue
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
+from learned_rl.rules.nested import fed
 from learned_rl.rules.none import NoLearning
 from learned_rl.rules.optimised import Optimised
 from learned_rl.rules.q_learning import ClippedError, QLearning
+from learned_rl.rules.rl2 import RL2
 from learned_rl.rules.schedule import Schedule
 from learned_rl.rules.self_tuning import SelfTuning
 from learned_rl.types import Rule
 from meta_objectives.problem import MetaProblem
-from tests.probes import RECURRENT, SMALL, MatchCue, Recall, jitter, reach
+from tests.probes import ATTENTIVE, HYPER, RECURRENT, SMALL, MatchCue, Recall, jitter, reach
 from truncation.problem import Segment
 
 
@@ -67,6 +70,9 @@ RULES = {
         Intrinsic(Optimised(Drift(LearnedDrift(hidden=4), epochs=2, minibatches=2)), LifetimeReward(5, 2, 2)), hidden=4
     ),
     "auxiliary": Auxiliary(questions=3, hidden=4, observation=4),
+    "rl2": RL2(Blueprint(RECURRENT)),
+    "rl2 with attention": RL2(Blueprint(ATTENTIVE)),
+    "hyper": RL2(Blueprint(HYPER)),
 }
 CASES = {
     "discrete": Case(MatchCue(2), SMALL),
@@ -83,6 +89,12 @@ VARIANTS = {
 }
 # Whose parts are all rows of their own.
 VARIANTS |= {"joint": ("discrete",)}
+# Rules that bring their agents have a memory in every column.
+VARIANTS |= {
+    "rl2": ("continuous with memory",),
+    "rl2 with attention": ("continuous with memory",),
+    "hyper": ("discrete",),
+}
 DISCRETE_ONLY = ("disco", "dqn", "dqn-clipped")
 WITHOUT_EFFECT = {
     # A constant added to all logits of a policy target changes nothing.
@@ -90,7 +102,12 @@ WITHOUT_EFFECT = {
     # Read by an objective, and by no agent.
     *(("lifetime value", f"['value']['{layer}']['{x}']") for layer in ("inward", "outward") for x in "wb"),
     *(("lifetime value", f"['value']['history']['{layer}']['{x}']") for layer in ("embed", "lstm") for x in "wb"),
+    # The judgement of this file does not look at the value that these have for objectives that do.
+    *((rule, f"['value']['{x}']") for rule in ("rl2", "rl2 with attention", "hyper") for x in ("kernel", "bias")),
 }
+# Rules whose theta acts at birth alone, and is differentiated there: what learns is the agent's memory.
+BORN = ("rl2", "rl2 with attention", "hyper")
+STILL = ("random", *BORN)
 
 
 class Likelihood:
@@ -108,29 +125,42 @@ class Likelihood:
 class Program:
     """One compiled program for everything that is asked of a rule: two lives, their birth, a segment, its gradient."""
 
-    def __init__(self, rule, case):
+    def __init__(self, rule, case, born):
+        self.born = born
         lifetime = Lifetime(case.tasks, rule, case.network, streams=4, steps=4, updates=4)
         self.problem = MetaProblem(lifetime, Likelihood(), segment=2)
         self.traced = 0
         self.theta = jax.jit(lambda key: jitter(rule.init(key), key, 0.3))(jax.random.key(0))
         self.start = jax.jit(jax.vmap(self.problem.start, in_axes=(None, 0)))
         self.advance = jax.jit(self._advance)
-        self.lives = self.start(self.theta, jax.random.split(jax.random.key(1), 2))
+        self.births = jax.random.split(jax.random.key(1), 2)
+        self.lives = self.start(self.theta, self.births)
 
     def _advance(self, theta, lives, key):
         self.traced += 1
 
         def mean_loss(theta):
-            keys = jax.random.split(key, 2)
-            lives_after, segment = jax.vmap(self.problem.advance, in_axes=(None, 0, 0))(theta, lives, keys)
+            keys, here = jax.random.split(key, 2), lives
+            if self.born:
+                params = jax.vmap(self.problem.start, in_axes=(None, 0))(theta, self.births).agent.params
+                here = lives._replace(agent=lives.agent._replace(params=params))
+            lives_after, segment = jax.vmap(self.problem.advance, in_axes=(None, 0, 0))(theta, here, keys)
             return jnp.mean(segment.loss), (lives_after, segment)
 
         return jax.value_and_grad(mean_loss, has_aux=True)(theta)
 
 
+def rule_for(name, case):
+    """The rule, for the case's tasks if it brings its agents."""
+    rule = RULES[name]
+    if (blueprint := blueprint_of(rule)) is None:
+        return rule
+    return fed(rule, "blueprint", Blueprint.of(blueprint.network, CASES[case].tasks))
+
+
 @functools.cache
 def program(rule, case):
-    return Program(RULES[rule], CASES[case])
+    return Program(rule_for(rule, case), CASES[case], rule in BORN)
 
 
 @functools.cache
@@ -159,7 +189,7 @@ def test_everything_is_finite(rule, case):
 @table
 def test_an_update_keeps_structure_types_and_weak_types(rule, case):
     p = program(rule, case)
-    rule = RULES[rule]
+    rule = rule_for(rule, case)
     assert isinstance(rule, Rule)
     lifetime, policy = p.problem.lifetime, p.problem.lifetime.policy
     agent = jax.eval_shape(lifetime.start, p.theta, jax.random.key(0))
@@ -194,7 +224,7 @@ def test_every_trainable_leaf_moves_or_none_does(rule, case):
     after = advanced(rule, case)[0][1][0].agent.params
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(before)]
     moved = [bool(np.any(b != a)) for b, a in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
-    assert moved == [rule != "random"] * len(moved), [p for p, m in zip(paths, moved, strict=True) if not m]
+    assert moved == [rule not in STILL] * len(moved), [p for p, m in zip(paths, moved, strict=True) if not m]
 
 
 @table

@@ -13,8 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax import linen as nn
 
 from learned_rl import rule_file
+from learned_rl.action_network import ActionNetwork
+from learned_rl.blueprint import Blueprint
+from learned_rl.hypernetwork import Hypernetwork
+from learned_rl.memories import Transformer
+from learned_rl.networks import CNN, MLP, Network
 from learned_rl.optimizers import Adam, Sgd
 from learned_rl.rule_file import RuleRefused, load_rule, save_rule, verify_rule
 from learned_rl.rule_settings import CLOSED_LIST, decode, encode
@@ -23,7 +29,9 @@ from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import DiscoveredDrift, Drift, LearnedDrift
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.none import NoLearning
+from learned_rl.rules.rl2 import RL2
 from learned_rl.rules.schedule import Schedule
+from learned_rl.types import Continuous
 from learned_rl.zoo import BUILT_IN, LEARNABLE, description
 from tests.probes import jitter
 
@@ -294,7 +302,9 @@ def test_damage_is_refused_with_its_reason(damage, saved):
         (lambda r: r["base"].update(id="no_such"), "rule.base.id: unknown 'no_such'"),
         (lambda r: r.update(base=encode(LPG(hidden=2))), "has no coefficients"),
         (lambda r: r.update(learned=["trace", "beta"]), "'beta' is not a coefficient"),
-        (lambda r: r.update(learned="trace"), "expected a list of words"),
+        (lambda r: r.update(learned="trace"), "learned: expected a list"),
+        (lambda r: r.update(learned=["trace"] * 65), "at most 64"),
+        (lambda r: r.update(learned=["trace", 1]), "learned: expected str, found 1"),
         (
             lambda r: r["base"]["drift"].update(base=encode(LearnedDrift())),
             "rule.base.drift.base.id: unknown 'learned_d",
@@ -366,3 +376,40 @@ def test_the_zoo_says_what_it_holds():
     key = jax.random.key(0)
     assert all(not jax.tree.leaves(make().init(key)) for make in BUILT_IN.values())
     assert all(jax.tree.leaves(make().init(key)) for make in LEARNABLE.values())
+
+
+AGENT = Network(CNN((2, 3), (4,), nn.relu), Transformer(8, 2, 1, 5), separate=False, readout=Hypernetwork((6, 7)))
+REACHING = Continuous(2, (-1.0, -2.0), (1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    "blueprint", [Blueprint(AGENT, (4, 5, 1), REACHING), Blueprint(Network(MLP(())), (3,)), Blueprint(ActionNetwork())]
+)
+def test_what_agents_are_comes_back_equal(blueprint):
+    rule = RL2(blueprint)
+    assert decode(json.loads(json.dumps(encode(rule)))) == rule
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda n: n["body"].update(activation="os.system"), "body.activation: unknown 'os.system'; nearest: "),
+        (lambda n: n["body"].update(activation=None), "body.activation: unknown 'None'"),
+        (lambda n: n["body"].update(hidden=[8, 2.5]), "body.hidden: expected int, found 2.5"),
+        (lambda n: n["body"].update(hidden=[1] * 1000), "body.hidden: expected a list of at most 64"),
+        (lambda n: n.update(memory={"id": "adam"}), "memory.id: unknown 'adam'"),
+        (lambda n: n.update(memory=None, readout=None), r"readout: expected \{\"id\""),
+        (lambda n: n["memory"].update(layers=10**6), "layers at most 32"),
+        (lambda n: n.update(separate=True), "set separate=False"),
+    ],
+)
+def test_networks_in_a_file_are_refused_by_their_dotted_path(change, reason):
+    written = encode(RL2(Blueprint(Network(MLP((8,)), Transformer(8, 2), separate=False))))
+    change(written["blueprint"]["network"])
+    with pytest.raises(RuleRefused, match=f"rule.blueprint.network.*{reason}"):
+        decode(written)
+
+
+def test_a_function_without_a_name_is_not_written():
+    with pytest.raises(ValueError, match="activation: '<lambda>' has no name"):
+        encode(RL2(Blueprint(Network(MLP((4,), lambda x: x)))))

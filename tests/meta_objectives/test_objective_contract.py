@@ -12,6 +12,7 @@ from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
 from learned_rl.rules.intrinsic.value import LifetimeValue
 from meta_objectives.bootstrapped import Bootstrapped
+from meta_objectives.history import HistoryActorCritic
 from meta_objectives.lifetime import LifetimeSurrogate
 from meta_objectives.matching import Weighted, policy_kl, reverse_policy_kl, value_error
 from meta_objectives.outer_critic import OuterCritic
@@ -31,6 +32,7 @@ BOTH = Weighted(((1.0, reverse_policy_kl), (0.5, value_error)))
 OBJECTIVES = {
     "lifetime return": LifetimeReturn(),
     "lifetime surrogate": LifetimeSurrogate(),
+    "history": HistoryActorCritic(),
     "surrogate": PolicyGradientSurrogate(CRITIC),
     "validation return": ValidationReturn(CRITIC),
     "bootstrapped": Bootstrapped(PolicyGradientSurrogate(CRITIC), 2, policy_kl),
