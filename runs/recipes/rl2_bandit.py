@@ -1,4 +1,4 @@
-"""RL^2 on five Bernoulli arms and ten pulls: to within 1 % of the Bayes optimum 6.66; minutes on two cores."""
+"""RL^2 on five Bernoulli arms and ten pulls (Duan et al. 2016); random earns 5, the Bayes optimum 6.66."""
 
 from flax import linen as nn
 
@@ -21,9 +21,9 @@ def experiment() -> Experiment:
         rule=RL2(Blueprint.of(Network(MLP((64,), nn.relu), memory=GRU(64), separate=False), tasks)),
         families=(tasks,),
         # One life is a batch of trials: they share the agent, and theta is the agent.
-        outer=GradientDescent(TruncatedBackprop(horizon=1, window=1, lives=2, microbatch=1), 3e-3, 0.02 ** (1 / steps)),
-        objective=HistoryActorCritic(discount=0.99, trace=0.3, entropy=0.005),
-        inner=Inner(streams=512, steps=tasks.episodes, updates=1, segment=1),
+        outer=GradientDescent(TruncatedBackprop(horizon=1, window=1, lives=2, microbatch=1), 1e-2, 0.02 ** (1 / steps)),
+        objective=HistoryActorCritic(discount=0.99, trace=0.8, entropy=0.005),
+        inner=Inner(streams=1024, steps=tasks.episodes, updates=1, segment=1),
         steps=steps,
         report_every=20,
         checkpoint_every=100,

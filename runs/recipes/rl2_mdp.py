@@ -20,7 +20,7 @@ def experiment() -> Experiment:
         name="rl2-mdp",
         rule=RL2(Blueprint.of(Network(MLP((128,), nn.relu), memory=GRU(256), separate=False), tasks)),
         families=(tasks,),
-        outer=GradientDescent(TruncatedBackprop(horizon=1, window=1, lives=4, microbatch=1), 1e-3, 0.02 ** (1 / steps)),
+        outer=GradientDescent(TruncatedBackprop(horizon=1, window=1, lives=4, microbatch=1), 2e-3, 0.02 ** (1 / steps)),
         objective=HistoryActorCritic(discount=0.99, trace=0.7, entropy=0.005, critic=0.25, scale=2.0),
         inner=Inner(streams=512, steps=100, updates=1, segment=1),
         steps=steps,
