@@ -97,12 +97,12 @@ def assert_trees_close(found, expected, **tolerance):
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_value_and_gradient_are_those_of_the_return_over_all_histories(scale):
-    assert jnp.sum(likely(THETA)[0]) == pytest.approx(1.0, abs=1e-5)
+    assert float(jnp.sum(likely(THETA)[0])) == pytest.approx(1.0, abs=1e-5)
     value, gradient = truth(THETA)
     loss, found = judged(HistoryActorCritic(1.0, 1.0, 0.0, 0.0, scale))
-    assert loss == pytest.approx(-value / scale, rel=1e-5)
-    assert max(jnp.abs(g).max() for g in jax.tree.leaves(gradient["memory"])) > 1e-3
-    assert_trees_close(found, jax.tree.map(lambda g: -g / scale, gradient), atol=2e-6)
+    assert float(loss) == pytest.approx(-float(value) / scale, rel=1e-5)
+    assert max(jnp.abs(g).max() for g in jax.tree.leaves(gradient["memory"])) > 1e-4
+    assert_trees_close(found, jax.tree.map(lambda g: -g / scale, gradient), atol=3e-7)
 
 
 def test_entropy_and_critic_add_their_own_gradients():
@@ -115,16 +115,16 @@ def test_entropy_and_critic_add_their_own_gradients():
 
     _, plain = judged(UNBIASED)
     loss, whole = judged(HistoryActorCritic(1.0, 1.0, 0.1, 0.5))
-    assert loss == pytest.approx(-truth(THETA)[0], rel=1e-5)
+    assert float(loss) == pytest.approx(-float(truth(THETA)[0]), rel=1e-5)
     difference = jax.tree.map(lambda a, b: a - b, whole, plain)
-    assert_trees_close(difference, jax.jit(jax.grad(extra))(THETA), atol=2e-6)
+    assert_trees_close(difference, jax.jit(jax.grad(extra))(THETA), atol=3e-7)
 
 
 def test_a_discount_makes_it_another_gradient():
     _, gradient = truth(THETA)
     _, found = judged(HistoryActorCritic(0.5, 1.0, 0.0, 0.0))
     difference = jax.tree.map(lambda f, g: jnp.abs(f + g).max(), found, gradient)
-    assert max(jax.tree.leaves(difference)) > 1e-3
+    assert max(jax.tree.leaves(difference)) > 2e-5  # far above the tolerance of the others
 
 
 def test_what_it_cannot_judge_is_refused():
