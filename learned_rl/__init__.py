@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from learned_rl.action_network import ActionNetwork
+    from learned_rl.belief_network import BeliefNetwork
     from learned_rl.blueprint import Blueprint
     from learned_rl.hypernetwork import Hypernetwork
     from learned_rl.learned_optimizers.open import Open
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from learned_rl.rules.intrinsic.rule import Intrinsic
     from learned_rl.rules.intrinsic.value import LifetimeValue
     from learned_rl.rules.lpg import LPG
+    from learned_rl.rules.maml import MAML
     from learned_rl.rules.metagenrl import MetaGenRL
     from learned_rl.rules.none import NoLearning
     from learned_rl.rules.optimised import Optimised
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from learned_rl.rules.rl2 import RL2
     from learned_rl.rules.schedule import Schedule
     from learned_rl.rules.self_tuning import SelfTuning
+    from learned_rl.rules.varibad import VariBAD
     from learned_rl.trials import Trials
     from learned_rl.types import Rollout, Rule
 
@@ -39,6 +42,7 @@ _HOME = {
     "ActorCritic": "learned_rl.rules.actor_critic",
     "Anneal": "learned_rl.rules.anneal",
     "Auxiliary": "learned_rl.rules.auxiliary",
+    "BeliefNetwork": "learned_rl.belief_network",
     "Blueprint": "learned_rl.blueprint",
     "CountBonus": "learned_rl.rules.intrinsic.bonus",
     "Disco": "learned_rl.rules.disco.rule",
@@ -51,6 +55,7 @@ _HOME = {
     "LifetimeReward": "learned_rl.rules.intrinsic.learned",
     "LifetimeValue": "learned_rl.rules.intrinsic.value",
     "LoadedRule": "learned_rl.rule_file",
+    "MAML": "learned_rl.rules.maml",
     "MetaGenRL": "learned_rl.rules.metagenrl",
     "Network": "learned_rl.networks",
     "NoLearning": "learned_rl.rules.none",
@@ -69,6 +74,7 @@ _HOME = {
     "StateActionReward": "learned_rl.rules.intrinsic.learned",
     "Transformer": "learned_rl.memories",
     "Trials": "learned_rl.trials",
+    "VariBAD": "learned_rl.rules.varibad",
     "load_rule": "learned_rl.rule_file",
     "save_rule": "learned_rl.rule_file",
     "verify_rule": "learned_rl.rule_file",
@@ -89,11 +95,13 @@ def __dir__() -> list[str]:
 __all__ = [
     "GRU",
     "LPG",
+    "MAML",
     "RL2",
     "ActionNetwork",
     "ActorCritic",
     "Anneal",
     "Auxiliary",
+    "BeliefNetwork",
     "Blueprint",
     "CountBonus",
     "Disco",
@@ -121,6 +129,7 @@ __all__ = [
     "StateActionReward",
     "Transformer",
     "Trials",
+    "VariBAD",
     "load_rule",
     "save_rule",
     "verify_rule",

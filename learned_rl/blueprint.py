@@ -8,6 +8,7 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from learned_rl.action_network import ActionNetwork
+from learned_rl.belief_network import BeliefNetwork
 from learned_rl.networks import Network
 from learned_rl.types import Continuous, Discrete, Heads, Params, Policy, Rule, TaskFamily
 
@@ -25,12 +26,12 @@ class Blueprint:
       obs_shape, actions: as of the task families that the rule is for.
     """
 
-    network: Network | ActionNetwork = Network()
+    network: Network | ActionNetwork | BeliefNetwork = Network()
     obs_shape: tuple[int, ...] = (4,)
     actions: Discrete | Continuous = Discrete(2)
 
     @classmethod
-    def of(cls, network: Network | ActionNetwork, tasks: TaskFamily) -> "Blueprint":
+    def of(cls, network: Network | ActionNetwork | BeliefNetwork, tasks: TaskFamily) -> "Blueprint":
         """For tasks that are at hand."""
         return cls(network, tasks.obs_shape, tasks.actions)
 
@@ -62,14 +63,14 @@ def inherited(params: Params, policy: Policy, key: PRNGKeyArray) -> Params:
     Raises:
       ValueError: `params` has a leaf that the network has not, or one of another shape.
     """
-    return _overlaid(policy.init(key), params, "params")
+    return overlaid(policy.init(key), params, "params")
 
 
-def _overlaid(fresh: Any, own: Any, where: str) -> Any:
+def overlaid(fresh: Any, own: Any, where: str) -> Any:
     if isinstance(own, Mapping) and isinstance(fresh, Mapping):
         if strangers := sorted(set(own) - set(fresh)):
             raise ValueError(f"{where}: the agent's network has no {strangers}; it has {sorted(fresh)}")
-        return {k: _overlaid(fresh[k], own[k], f"{where}.{k}") if k in own else fresh[k] for k in fresh}
+        return {k: overlaid(fresh[k], own[k], f"{where}.{k}") if k in own else fresh[k] for k in fresh}
     shapes = [[(x.shape, x.dtype) for x in jax.tree.leaves(tree)] for tree in (own, fresh)]
     if jax.tree.structure(own) != jax.tree.structure(fresh) or shapes[0] != shapes[1]:
         raise ValueError(f"{where}: theta has {shapes[0]}, the agent's network {shapes[1]}")

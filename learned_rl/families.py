@@ -152,3 +152,8 @@ def bandit_trials(arms: int = 5, pulls: int = 10) -> Trials:
 def mdp_trials(episodes: int = 10) -> Trials:
     """Trials of `episodes` episodes of ten steps in a random MDP of ten states and five actions."""
     return Trials(TabularMDP(), episodes)
+
+
+def goal_grid_trials(episodes: int = 4) -> Trials:
+    """Trials of `episodes` episodes of 15 steps on a 5 x 5 grid, the goal drawn for each trial."""
+    return Trials(GoalGrid(), episodes)

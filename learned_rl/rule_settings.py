@@ -15,6 +15,7 @@ from typing import Any
 from flax import linen as nn
 
 from learned_rl.action_network import ActionNetwork
+from learned_rl.belief_network import BeliefNetwork
 from learned_rl.blueprint import Blueprint
 from learned_rl.hypernetwork import Hypernetwork, Linear
 from learned_rl.learned_optimizers.open import Open
@@ -36,6 +37,7 @@ from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.intrinsic.value import LifetimeValue
 from learned_rl.rules.lpg import LPG
+from learned_rl.rules.maml import MAML
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.none import NoLearning
 from learned_rl.rules.optimised import Optimised
@@ -43,6 +45,7 @@ from learned_rl.rules.q_learning import ClippedError, QLearning, RegularisedErro
 from learned_rl.rules.rl2 import RL2
 from learned_rl.rules.schedule import Schedule
 from learned_rl.rules.self_tuning import SelfTuning
+from learned_rl.rules.varibad import Decoder, VariBAD
 from learned_rl.types import Continuous, Discrete
 
 # By role: where a field's default is of one role, any other of that role may stand in it. A new rule is a new line.
@@ -56,12 +59,14 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "intrinsic": Intrinsic,
         "lifetime_value": LifetimeValue,
         "lpg": LPG,
+        "maml": MAML,
         "metagenrl": MetaGenRL,
         "no_learning": NoLearning,
         "q_learning": QLearning,
         "optimised": Optimised,
         "rl2": RL2,
         "schedule": Schedule,
+        "varibad": VariBAD,
         "self_tuning": SelfTuning,
     },
     "optimizer": {"adam": Adam, "element_clipped_adam": ElementClippedAdam, "sgd": Sgd},
@@ -82,9 +87,10 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
     },
     "values": {"categorical_values": CategoricalValues},
     "blueprint": {"blueprint": Blueprint},
-    "network": {"network": Network, "action_network": ActionNetwork},
+    "network": {"network": Network, "action_network": ActionNetwork, "belief_network": BeliefNetwork},
     "body": {"mlp": MLP, "cnn": CNN},
     "memory": {"gru": GRU, "transformer": Transformer},
+    "decoder": {"decoder": Decoder},
     "readout": {"linear": Linear, "hypernetwork": Hypernetwork},
     "actions": {"discrete": Discrete, "continuous": Continuous},
 }

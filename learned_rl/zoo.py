@@ -194,6 +194,20 @@ def hyper() -> Rule:
     return RL2(Blueprint(GENERATED))
 
 
+def maml() -> Rule:
+    """MAML with learned step sizes (Finn et al. 2017, Li et al. 2017): where an agent starts, and how fast it moves."""
+    from learned_rl.rules.maml import MAML
+
+    return MAML()
+
+
+def varibad() -> Rule:
+    """VariBAD (Zintgraf et al. 2020): an agent infers a belief about its task, and acts on it."""
+    from learned_rl.rules.varibad import VariBAD
+
+    return VariBAD()
+
+
 BUILT_IN: Mapping[str, Callable[[], Rule]] = {
     "a2c": a2c,
     "a2c-annealed": a2c_annealed,
@@ -222,6 +236,8 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "rl2": rl2,
     "rl2-transformer": rl2_transformer,
     "hyper": hyper,
+    "maml": maml,
+    "varibad": varibad,
 }
 
 

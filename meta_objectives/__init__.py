@@ -4,7 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from meta_objectives.belief import BeliefRegularised
     from meta_objectives.bootstrapped import Bootstrapped
+    from meta_objectives.fresh import OnFreshSteps
     from meta_objectives.history import HistoryActorCritic
     from meta_objectives.lifetime import LifetimeSurrogate
     from meta_objectives.matching import Weighted, parameter_error, policy_kl, reverse_policy_kl, value_error
@@ -16,12 +18,14 @@ if TYPE_CHECKING:
     from meta_objectives.validation import PolicyGradientSurrogate, ValidationReturn
 
 _HOME = {
+    "BeliefRegularised": "meta_objectives.belief",
     "Bootstrapped": "meta_objectives.bootstrapped",
     "HistoryActorCritic": "meta_objectives.history",
     "LifetimeReturn": "meta_objectives.returns",
     "LifetimeSurrogate": "meta_objectives.lifetime",
     "MetaObjective": "meta_objectives.problem",
     "MetaProblem": "meta_objectives.problem",
+    "OnFreshSteps": "meta_objectives.fresh",
     "OuterCritic": "meta_objectives.outer_critic",
     "PolicyGradientSurrogate": "meta_objectives.validation",
     "SamplingCorrected": "meta_objectives.sampling",
@@ -47,12 +51,14 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "BeliefRegularised",
     "Bootstrapped",
     "HistoryActorCritic",
     "LifetimeReturn",
     "LifetimeSurrogate",
     "MetaObjective",
     "MetaProblem",
+    "OnFreshSteps",
     "OuterCritic",
     "PolicyGradientSurrogate",
     "SamplingCorrected",

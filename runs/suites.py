@@ -91,3 +91,14 @@ def few_shot_bandits() -> tuple[Trial, ...]:
     """Trials of ten pulls of five arms; agents with a memory, which a rule that brings its own does not need."""
     network = Network(MLP(()), memory=GRU(64), separate=False)
     return (Trial(families.bandit_trials(), network, streams=1024, steps=10, updates=100),)
+
+
+def few_shot_navigation() -> tuple[Trial, ...]:
+    """Walks to a hidden goal, 20 episodes between two updates, of which there are three."""
+    return (Trial(families.navigation(), streams=20, steps=100, updates=4),)
+
+
+def few_shot_grid() -> tuple[Trial, ...]:
+    """Trials of four episodes on a grid with a hidden goal; agents with a memory, unless a rule brings its own."""
+    network = Network(MLP(()), memory=GRU(64), separate=False)
+    return (Trial(families.goal_grid_trials(), network, streams=256, steps=60, updates=100),)

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl.belief_network import BeliefNetwork
 from learned_rl.blueprint import Blueprint, blueprint_of
 from learned_rl.learned_optimizers.recurrent import Optim4RL
 from learned_rl.lifetime import Lifetime
+from learned_rl.memories import GRU
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.anneal import Anneal
 from learned_rl.rules.auxiliary import Auxiliary
@@ -23,6 +25,7 @@ from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.intrinsic.value import LifetimeValue
 from learned_rl.rules.lpg import LPG
+from learned_rl.rules.maml import MAML
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.nested import fed
 from learned_rl.rules.none import NoLearning
@@ -31,6 +34,7 @@ from learned_rl.rules.q_learning import ClippedError, QLearning
 from learned_rl.rules.rl2 import RL2
 from learned_rl.rules.schedule import Schedule
 from learned_rl.rules.self_tuning import SelfTuning
+from learned_rl.rules.varibad import Decoder, VariBAD
 from learned_rl.types import Rule
 from meta_objectives.problem import MetaProblem
 from tests.probes import ATTENTIVE, HYPER, RECURRENT, SMALL, MatchCue, Recall, jitter, reach
@@ -73,6 +77,9 @@ RULES = {
     "rl2": RL2(Blueprint(RECURRENT)),
     "rl2 with attention": RL2(Blueprint(ATTENTIVE)),
     "hyper": RL2(Blueprint(HYPER)),
+    "maml": MAML(blueprint=Blueprint(SMALL)),
+    "maml with memory": MAML(Drift(epochs=1, minibatches=1), Blueprint(RECURRENT), per_parameter=False),
+    "varibad": VariBAD(Blueprint(BeliefNetwork(2, 6, GRU(5), (6,))), Decoder((3,))),
 }
 CASES = {
     "discrete": Case(MatchCue(2), SMALL),
@@ -94,6 +101,9 @@ VARIANTS |= {
     "rl2": ("continuous with memory",),
     "rl2 with attention": ("continuous with memory",),
     "hyper": ("discrete",),
+    "maml": ("discrete",),
+    "maml with memory": ("continuous with memory",),
+    "varibad": ("continuous with memory",),
 }
 DISCRETE_ONLY = ("disco", "dqn", "dqn-clipped")
 WITHOUT_EFFECT = {
@@ -104,10 +114,20 @@ WITHOUT_EFFECT = {
     *(("lifetime value", f"['value']['history']['{layer}']['{x}']") for layer in ("embed", "lstm") for x in "wb"),
     # The judgement of this file does not look at the value that these have for objectives that do.
     *((rule, f"['value']['{x}']") for rule in ("rl2", "rl2 with attention", "hyper") for x in ("kernel", "bias")),
+    # Nor at beliefs, which the policy reads as data.
+    *(("varibad", f"['agent']['encoder']['{layer}']['{x}']") for layer in ("embed", "belief") for x in "wb"),
+    *(("varibad", f"['agent']['encoder']['memory']['{x}']") for x in ("recurrent", "candidate")),
+    *(
+        ("varibad", f"['agent']['{layer}']['{x}']")
+        for layer in ("encoder']['memory']['input", "flat']['value")
+        for x in "wb"
+    ),
+    *(("varibad", f"['decoder'][{i}]['{x}']") for i in (0, 1) for x in "wb"),
 }
-# Rules whose theta acts at birth alone, and is differentiated there: what learns is the agent's memory.
-BORN = ("rl2", "rl2 with attention", "hyper")
-STILL = ("random", *BORN)
+# Rules whose agents never learn by an update: what learns is their memory.
+STILL = ("random", "rl2", "rl2 with attention", "hyper", "varibad")
+# Rules whose theta acts at birth, and is differentiated there.
+BORN = (*STILL[1:], "maml", "maml with memory")
 
 
 class Likelihood:

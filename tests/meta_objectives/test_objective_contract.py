@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 
 import meta_objectives
+from learned_rl.belief_network import BeliefNetwork
+from learned_rl.blueprint import Blueprint
+from learned_rl.goal_tasks import GoalGrid
 from learned_rl.lifetime import Lifetime
+from learned_rl.memories import GRU
 from learned_rl.networks import MLP, Network
 from learned_rl.rules.intrinsic.value import LifetimeValue
+from learned_rl.rules.varibad import Decoder, VariBAD
+from learned_rl.trials import Trials
+from meta_objectives.belief import BeliefRegularised
 from meta_objectives.bootstrapped import Bootstrapped
+from meta_objectives.fresh import OnFreshSteps
 from meta_objectives.history import HistoryActorCritic
 from meta_objectives.lifetime import LifetimeSurrogate
 from meta_objectives.matching import Weighted, policy_kl, reverse_policy_kl, value_error
@@ -33,6 +41,8 @@ OBJECTIVES = {
     "lifetime return": LifetimeReturn(),
     "lifetime surrogate": LifetimeSurrogate(),
     "history": HistoryActorCritic(),
+    "belief": BeliefRegularised(),
+    "corrected fresh history": SamplingCorrected(OnFreshSteps()),
     "surrogate": PolicyGradientSurrogate(CRITIC),
     "validation return": ValidationReturn(CRITIC),
     "bootstrapped": Bootstrapped(PolicyGradientSurrogate(CRITIC), 2, policy_kl),
@@ -43,7 +53,9 @@ OBJECTIVES = {
     "terminal corrected return": SamplingCorrected(Telescoped(LifetimeReturn())),
 }
 # An objective that reads something of the rule's theta.
-RULES = {"lifetime surrogate": LifetimeValue(Rated(), 6, 2, 2)}
+TRIALS = Trials(GoalGrid(3, 2), 2)
+BELIEVING = VariBAD(Blueprint.of(BeliefNetwork(1, 2, GRU(2), (2,)), TRIALS), Decoder(()))
+RULES = {"lifetime surrogate": LifetimeValue(Rated(), 6, 2, 2), "belief": BELIEVING}
 ESTIMATORS = {
     "backprop": TruncatedBackprop(2, 1, 2, stagger=False),
     "persistent ES": PersistentES(2, 1, 2, 0.1, stagger=False),
@@ -54,7 +66,11 @@ class Program:
     """One compiled program for everything that is asked of an objective and an estimator: a birth, three estimates."""
 
     def __init__(self, objective, estimator, rule):
-        problem = MetaProblem(Lifetime(MatchCue(2), rule, NETWORK, streams=2, steps=3, updates=4), objective, 2)
+        problem = MetaProblem(
+            Lifetime(TRIALS if rule is BELIEVING else MatchCue(2), rule, NETWORK, streams=2, steps=3, updates=4),
+            objective,
+            2,
+        )
         self.theta = rule.init(jax.random.key(0))
         if isinstance(rule, LifetimeValue):  # whose output starts at zero
             self.theta["value"] = jitter(self.theta["value"], jax.random.key(0), 0.3)
@@ -83,7 +99,13 @@ def program(objective, estimator):
 
 
 # Where both columns of a wrapper's parts are in the table, its own second one can wait.
-LATER = ("bootstrapped by the rule alone", "corrected lifetime return", "corrected validation return")
+LATER = (
+    "belief",
+    "corrected fresh history",
+    "bootstrapped by the rule alone",
+    "corrected lifetime return",
+    "corrected validation return",
+)
 SLOW = [(objective, "persistent ES") for objective in LATER]
 table = pytest.mark.parametrize(
     ("objective", "estimator"),
