@@ -21,7 +21,7 @@ def experiment() -> Experiment:
         families=(tasks,),
         # One life is a batch of trials: they share the agent, and theta is the agent.
         outer=GradientDescent(TruncatedBackprop(horizon=1, window=1, lives=1), 2e-3, 0.03 ** (1 / steps)),
-        objective=BeliefRegularised(HistoryActorCritic(discount=0.95, entropy=0.02)),
+        objective=BeliefRegularised(HistoryActorCritic(discount=0.95, entropy=0.02, scale=5.0)),
         inner=Inner(streams=512, steps=60, updates=1, segment=1),
         steps=steps,
         report_every=20,

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +17,14 @@ from learned_rl.rules.lpg import LPG
 from learned_rl.rules.rl2 import RL2
 from learned_rl.trials import Trials
 from learned_rl.types import Rollout
-from meta_objectives.history import HistoryActorCritic
+from meta_objectives.history import HistoryActorCritic, plain
 from meta_objectives.problem import History
 from tests.probes import RECURRENT, SMALL, jitter
 
 PULLS = 2
 TASKS = Trials(Bandit(2), PULLS)
 LIFETIME = Lifetime(TASKS, RL2(Blueprint.of(RECURRENT, TASKS)), streams=1, steps=PULLS, updates=1)
-UNBIASED = HistoryActorCritic(discount=1.0, trace=1.0, entropy=0.0, critic=0.0)
+UNBIASED = HistoryActorCritic(discount=1.0, trace=1.0, entropy=0.0, critic=0.0, weigh=plain)
 
 
 def histories():
@@ -99,7 +100,7 @@ def assert_trees_close(found, expected, **tolerance):
 def test_value_and_gradient_are_those_of_the_return_over_all_histories(scale):
     assert float(jnp.sum(likely(THETA)[0])) == pytest.approx(1.0, abs=1e-5)
     value, gradient = truth(THETA)
-    loss, found = judged(HistoryActorCritic(1.0, 1.0, 0.0, 0.0, scale))
+    loss, found = judged(replace(UNBIASED, scale=scale))
     assert float(loss) == pytest.approx(-float(value) / scale, rel=1e-5)
     assert max(jnp.abs(g).max() for g in jax.tree.leaves(gradient["memory"])) > 1e-4
     assert_trees_close(found, jax.tree.map(lambda g: -g / scale, gradient), atol=3e-7)
@@ -114,7 +115,7 @@ def test_entropy_and_critic_add_their_own_gradients():
         return jnp.sum(chance * jnp.mean(0.5 * error - 0.1 * outputs.policy.entropy(), axis=0))
 
     _, plain = judged(UNBIASED)
-    loss, whole = judged(HistoryActorCritic(1.0, 1.0, 0.1, 0.5))
+    loss, whole = judged(replace(UNBIASED, entropy=0.1, critic=0.5))
     assert float(loss) == pytest.approx(-float(truth(THETA)[0]), rel=1e-5)
     difference = jax.tree.map(lambda a, b: a - b, whole, plain)
     assert_trees_close(difference, jax.jit(jax.grad(extra))(THETA), atol=3e-7)
@@ -122,7 +123,7 @@ def test_entropy_and_critic_add_their_own_gradients():
 
 def test_a_discount_makes_it_another_gradient():
     _, gradient = truth(THETA)
-    _, found = judged(HistoryActorCritic(0.5, 1.0, 0.0, 0.0))
+    _, found = judged(replace(UNBIASED, discount=0.5))
     difference = jax.tree.map(lambda f, g: jnp.abs(f + g).max(), found, gradient)
     assert max(jax.tree.leaves(difference)) > 2e-5  # far above the tolerance of the others
 
