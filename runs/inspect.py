@@ -24,7 +24,8 @@ def _rules() -> Mapping[str, str]:
 
     hand = {name: description(make) for name, make in BUILT_IN.items()}
     learnable = {name: f"(to be learned) {description(make)}" for name, make in LEARNABLE.items()}
-    return hand | learnable | {name: f"(to be imported) {description(make)}" for name, make in PUBLISHED.items()}
+    published = {f"import {name}": description(make) for name, make in PUBLISHED.items()}
+    return hand | learnable | published
 
 
 def _estimators() -> Mapping[str, str]:
