@@ -124,7 +124,7 @@ def _beside_the_mean(theta: Theta, noise: Theta, std: float, key: PRNGKeyArray) 
 
 
 def _beside_another(theta: Theta, noise: Theta, std: float, key: PRNGKeyArray) -> Theta:
-    other = gaussian(theta, std, jax.random.fold_in(key, 2**31 - 1))  # the pair's noise uses a key a leaf of theta
+    other = gaussian(theta, std, jax.random.fold_in(key, 2**31 - 1))  # the pair's own noise is drawn from child 0
     return mirrored(theta, noise, jax.tree.map(jnp.add, theta, other))
 
 

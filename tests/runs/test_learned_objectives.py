@@ -33,7 +33,8 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("name", RULES)
+# The two temporally-aware ones are alike here: both see when it is.
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "ta-drift" else n for n in RULES])
 def test_the_loss_goes_down_in_a_few_outer_steps(name):
     experiment = Experiment(
         name=name,
