@@ -94,16 +94,13 @@ VARIANTS = {
     **dict.fromkeys(("dpo", "random", "ta-drift", "ta-lpg", "count bonus", "lifetime value", "rnd"), ("discrete",)),
     "dqn-clipped": (),
 }
-# Whose parts are all rows of their own.
-VARIANTS |= {"joint": ("discrete",)}
+# Whose parts are rows of their own, or which have tests of their own with memories.
+VARIANTS |= dict.fromkeys(("joint", "open", "self_tuning", "state-action reward"), ("discrete",))
 # Rules that bring their agents have a memory in every column.
 VARIANTS |= {
     "rl2": ("continuous with memory",),
     "rl2 with attention": ("continuous with memory",),
     "hyper": ("discrete",),
-    "open": ("discrete",),
-    "self_tuning": ("discrete",),
-    "state-action reward": ("discrete",),
     "maml": ("discrete",),
     "maml with memory": ("continuous with memory",),
     "varibad": ("continuous with memory",),
