@@ -8,7 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from learned_rl.lifetime import Agent, Lifetime
 from learned_rl.types import Theta
-from meta_objectives.history import HistoryActorCritic
+from meta_objectives.history import HistoryActorCritic, plain
 from meta_objectives.problem import History, MetaObjective
 from truncation.problem import Segment
 
@@ -27,7 +27,7 @@ class OnFreshSteps:
       base: the objective that is shown them.
     """
 
-    base: MetaObjective = HistoryActorCritic(discount=0.99)
+    base: MetaObjective = HistoryActorCritic(discount=0.99, weigh=plain)
 
     def start(self, lifetime: Lifetime, key: PRNGKeyArray) -> Any:
         return self.base.start(lifetime, key)

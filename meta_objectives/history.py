@@ -38,7 +38,8 @@ class HistoryActorCritic:
 
     Policy and critic share a memory. With w = `normalised`, the default, both pull at it alike, whatever the unit of
     rewards; with `plain` the critic drowns the policy (bandits, five arms, ten pulls, the same number of steps: a
-    return of 5.0, which is chance, instead of 6.5).
+    return of 5.0, which is chance, instead of 6.5). `SamplingCorrected` needs `plain`: it adds to a derivative that is
+    that of the value.
 
     Attributes:
       discount, trace: gamma and lambda, over the steps of a trial: its inner episodes do not end it.

@@ -8,7 +8,7 @@ from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.maml import MAML
 from meta_objectives.fresh import OnFreshSteps
-from meta_objectives.history import HistoryActorCritic
+from meta_objectives.history import HistoryActorCritic, plain
 from meta_objectives.sampling import SamplingCorrected
 from runs.experiment import Experiment, Inner, Transfer
 from runs.learners import GradientDescent
@@ -19,7 +19,7 @@ def experiment() -> Experiment:
     """Finn et al. 2017, section 5.3, with learned step sizes and the correction for what the agent's data owe to it."""
     tasks = families.navigation()
     inside = Coefficients(learning_rate=0.5, discount=0.99, trace=1.0, entropy=0.0, value_cost=0.02)
-    judge = HistoryActorCritic(discount=0.99, trace=1.0, entropy=0.0, critic=0.05)
+    judge = HistoryActorCritic(discount=0.99, trace=1.0, entropy=0.0, critic=0.05, weigh=plain)  # as corrected
     steps = 300
     return Experiment(
         name="maml-navigation",

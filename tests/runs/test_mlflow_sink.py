@@ -362,7 +362,7 @@ def test_a_server_that_fails_in_every_way_blocks_nothing_loses_nothing_and_doubl
             time.sleep(0.002)
         calls.append(server.calls - before)
     journal.finish("FINISHED")
-    assert sink.close(20.0) == 0
+    assert sink.close(60.0) == 0  # a busy machine has thousands of records to send by now
     server.close()
     step = len(costs)
     slowest = [round(cost * 1e3, 1) for cost in sorted(costs)[-3:]]
