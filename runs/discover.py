@@ -1,9 +1,7 @@
-"""`learned-rl discover` and `learned-rl transfer`: from a recipe to a tracked rule and its table."""
+"""`learned-rl discover`: from a recipe to a tracked rule and its table."""
 
 import argparse
-import contextlib
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +9,18 @@ import jax
 
 from learned_rl import rule_json
 from learned_rl.rule_file import load_rule
-from runs import catalogue, tables
+from runs import catalogue
 from runs.devices import lives_over, prepare
 from runs.errors import ConfigurationError
+from runs.evaluation import compared
 from runs.experiment import Experiment
 from runs.folder import RunFolder, git_commit
 from runs.journal import Journal, read_events
-from runs.lock import RunLock
 from runs.loop import Outcome, train
-from runs.mlflow_sink import MlflowSink
 from runs.overrides import apply_overrides, flatten
 from runs.parts import loaded
-from runs.signals import StopRequest, stop_on_signal
-from runs.suites import Trial
-from runs.transfer import Comparison, Contender, compare, fingerprint
+from runs.recording import recording, stopped
+from runs.transfer import Contender
 
 
 def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str]) -> dict[str, Any]:
@@ -42,63 +38,16 @@ def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str
         loaded(experiment.sources, jax.eval_shape(experiment.rule.init, jax.random.key(0)), known.tracking_uri)
     held_out = catalogue.suite(experiment.transfer.suite) if experiment.transfer.suite else ()
     sharded = lives_over(experiment.outer.batches, known.devices)
-    with _recording(path, settings, known, experiment.name, _tags(experiment)) as (folder, journal, stop):
+    with recording(path, settings, known, experiment.name, _tags(experiment)) as (folder, journal, stop):
         with sharded:
             outcome = train(experiment, folder.path, journal, stop, known.quiet, known.tracking_uri)
         if stop.requested:
-            return _stopped(folder, stop, f"at step {outcome.step}") | {"step": outcome.step}
+            return stopped(folder, stop, f"at step {outcome.step}") | {"step": outcome.step}
         summary = _publish(experiment, folder, journal, outcome)
         if held_out:
             contenders = _contenders(experiment, outcome, folder)
-            summary |= _compared(held_out, contenders, experiment.transfer.seeds, folder, journal, stop, known.quiet)
+            summary |= compared(held_out, contenders, experiment.transfer.seeds, folder, journal, stop, known.quiet)
     return summary
-
-
-def transfer(known: argparse.Namespace) -> dict[str, Any]:
-    """Trains agents with a frozen rule on a suite, beside built-in or other rules."""
-    prepare()
-    trials = catalogue.suite(known.suite)
-    rules = [Contender(*catalogue.rule(name, known.tracking_uri)) for name in (known.rule, *known.against)]
-    contenders = _distinct([*rules, Contender("random", *catalogue.built_in("random"))])
-    ours = contenders[0].name
-    path: Path = known.run_dir or Path("out") / "transfer" / f"{ours}-{known.suite}"
-    settings = {"rule": known.rule, "suite": known.suite, "seeds": known.seeds, "against": " ".join(known.against)}
-    settings["rules"] = " ".join(fingerprint(c) for c in contenders)  # an address may come to hold another rule
-    tags = {"learned_rl.kind": "transfer", "learned_rl.rule": ours, "git.commit": git_commit()}
-    with _recording(path, settings, known, "transfer", tags) as (folder, journal, stop):
-        return _compared(trials, contenders, known.seeds, folder, journal, stop, known.quiet)
-
-
-@contextlib.contextmanager
-def _recording(
-    path: Path, settings: Mapping[str, Any], known: argparse.Namespace, experiment: str, tags: Mapping[str, str]
-) -> Iterator[tuple[RunFolder, Journal, StopRequest]]:
-    """A locked run folder with its journal, drained into MLflow in the background, until done or told to stop."""
-    folder = RunFolder.create_or_resume(path, settings, jax.devices()[0].device_kind)
-    with RunLock(folder.path), stop_on_signal() as stop:
-        journal = Journal(folder.path)
-        journal.start(run=folder.run, experiment=experiment, name=folder.path.name, params=settings, tags=tags)
-        sink = MlflowSink(folder.path, known.tracking_uri)
-        try:
-            yield folder, journal, stop
-            journal.finish("KILLED" if stop.requested else "FINISHED")
-        except BaseException:
-            journal.finish("FAILED")
-            raise
-        finally:
-            journal.close()
-            waiting = sink.close(timeout=3.0 if stop.requested else 60.0)  # who stops us may not wait for long
-            if waiting:
-                print(
-                    f"MLflow at {sink.uri} does not take {waiting} records; they wait in {folder.path}, "
-                    "and go out when the same command is run again",
-                    flush=True,
-                )
-
-
-def _stopped(folder: RunFolder, stop: StopRequest, where: str) -> dict[str, Any]:
-    print(f"stopped {where}, saved; the same command goes on", flush=True)
-    return {"run": folder.run, "path": str(folder.path), "exit": stop.exit_code}
 
 
 def _check(experiment: Experiment) -> None:
@@ -175,63 +124,3 @@ def _contenders(experiment: Experiment, outcome: Outcome, folder: RunFolder) -> 
         Contender("untrained", untrained.rule, untrained.theta),
         *(Contender(name, *catalogue.built_in(name)) for name in names),
     ]
-
-
-def _compared(
-    trials: Sequence[Trial],
-    contenders: Sequence[Contender],
-    seeds: int,
-    folder: RunFolder,
-    journal: Journal,
-    stop: StopRequest,
-    quiet: bool,
-) -> dict[str, Any]:
-    """Compares, and records the outcome."""
-
-    def show(done: int, total: int, text: str) -> bool:
-        if not quiet:
-            print(f"transfer {done}/{total}  {text}", file=sys.stderr, flush=True)
-        return not stop.requested
-
-    comparison = compare(trials, contenders, seeds, folder.path / "transfer", show)
-    if comparison is None:
-        return _stopped(folder, stop, "between two transfer evaluations")
-    return _record(comparison, seeds, contenders[0].name, folder, journal)
-
-
-def _record(comparison: Comparison, seeds: int, ours: str, folder: RunFolder, journal: Journal) -> dict[str, Any]:
-    """Table and figures in `report/`, one nested run per task and rule, and the table on the terminal."""
-    text = tables.write(comparison, seeds, ours, folder.path / "report")
-    for name, by_task in comparison.results.items():
-        for task, steps in zip(comparison.tasks, comparison.env_steps, strict=True):
-            scores = by_task[task].scores
-            journal.child(
-                f"{task}/{name}",
-                name=f"eval/{task}/{name}",
-                tags={"learned_rl.kind": "evaluation", "learned_rl.task": task, "learned_rl.contender": name},
-                params={"seeds": seeds, "env_steps": steps},
-                metrics={f"eval/{task}/return": float(scores.mean()), f"eval/{task}/std": float(scores.std())},
-            )
-    journal.artifact("report", "report")
-    aggregates = {name: comparison.aggregate(name)._asdict() for name in comparison.results}
-    journal.child(
-        "aggregate",
-        name="eval/aggregate",
-        tags={"learned_rl.kind": "evaluation"},
-        params={"seeds": seeds, "tasks": " ".join(comparison.tasks)},
-        metrics={f"iqm/{name}": value["point"] for name, value in aggregates.items()},
-    )
-    print(f"\n{text}\n{folder.path / 'report'}", flush=True)
-    return {"path": str(folder.path), "iqm": aggregates, "report": str(folder.path / "report")}
-
-
-def _distinct(contenders: Sequence[Contender]) -> list[Contender]:
-    """Each once, and under a name of its own."""
-    found: dict[str, Contender] = {}
-    for contender in contenders:
-        name, number = contender.name, 1
-        while name in found and fingerprint(found[name]) != fingerprint(contender):
-            number += 1
-            name = f"{contender.name}-{number}"
-        found.setdefault(name, contender._replace(name=name))
-    return list(found.values())

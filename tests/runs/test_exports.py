@@ -15,6 +15,7 @@ from learned_rl.rule_file import save_rule
 from learned_rl.rules.drift import Drift, LearnedDrift
 from learned_rl.rules.lpg import LPG
 from runs import cli
+from runs.commands import hand_out
 
 FORMATS = ("loss", "standalone", "stablehlo")
 RULE = Drift(LearnedDrift(hidden=2))
@@ -40,7 +41,7 @@ def folder(tmp_path, monkeypatch):
 def test_the_formats_of_the_command_are_those_there_are():
     from learned_rl.export.formats import FORMATS as there
 
-    assert set(cli.EXPORTS) == set(there)
+    assert set(hand_out.EXPORTS) == set(there)
 
 
 @pytest.mark.parametrize("form", FORMATS)

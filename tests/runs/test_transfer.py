@@ -12,7 +12,7 @@ from learned_rl import families, zoo
 from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
 from runs import tables
-from runs.discover import _distinct
+from runs.evaluation import distinct
 from runs.suites import Trial
 from runs.transfer import Comparison, Contender, Curves, compare, fingerprint, train_agents
 
@@ -147,7 +147,7 @@ def test_the_table_the_scores_and_the_figures_are_written(tmp_path):
 
 def test_contenders_of_one_name_are_told_apart_and_equal_ones_are_one():
     one, two = (contender("rule", np.float32([x]), zoo.a2c()) for x in (1, 2))
-    assert [c.name for c in _distinct([one, two, one, contender("a2c"), contender("a2c")])] == ["rule", "rule-2", "a2c"]
-    assert _distinct([one, two])[1].theta == [2]
+    assert [c.name for c in distinct([one, two, one, contender("a2c"), contender("a2c")])] == ["rule", "rule-2", "a2c"]
+    assert distinct([one, two])[1].theta == [2]
     assert fingerprint(contender("a2c")) != fingerprint(contender("ppo"))
     assert fingerprint(one) == fingerprint(one._replace(name="other"))

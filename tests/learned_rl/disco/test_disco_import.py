@@ -15,6 +15,7 @@ from learned_rl.rules.disco.published import LAYERS, disco103
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.zoo import PUBLISHED
 from runs import cli
+from runs.commands import bring_in
 from tests.learned_rl.disco import recorded
 
 
@@ -79,7 +80,7 @@ def test_every_layer_has_one_published_name():
 
 
 def test_the_command_line_knows_every_published_rule():
-    assert set(cli.PUBLISHED) == set(PUBLISHED)
+    assert set(bring_in.PUBLISHED) == set(PUBLISHED)
 
 
 @recorded.needs_weights

@@ -1,0 +1,32 @@
+"""`learned-rl transfer`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from runs import catalogue
+from runs.commands import options
+from runs.errors import UsageError
+
+NAME, HELP = "transfer", "train agents with a frozen rule on held-out tasks, beside baselines"
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("rule", metavar="RULE", help=options.RULE)
+    command.add_argument("--suite", default="small", metavar="NAME", help="see `learned-rl list suites`")
+    command.add_argument("--against", nargs="+", default=["a2c", "ppo"], metavar="RULE", help="default: a2c ppo")
+    command.add_argument("--seeds", type=int, default=10, metavar="N", help="agents per rule and task")
+    command.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/transfer/RULE-SUITE")
+    options.store(command)
+    options.quiet(command)
+
+
+def run(known: argparse.Namespace) -> dict[str, Any]:
+    catalogue.check_suite(known.suite)
+    for address in (known.rule, *known.against):
+        catalogue.check_rule(address)
+    if known.seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, not {known.seeds}")
+    from runs.evaluation import transfer
+
+    return transfer(known)
