@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from runs import catalogue, tables
+from runs.comparison import Comparison
 from runs.devices import prepare
 from runs.folder import RunFolder, git_commit
 from runs.journal import Journal
 from runs.recording import recording, stopped
 from runs.signals import StopRequest
 from runs.suites import Trial
-from runs.transfer import Comparison, Contender, compare, fingerprint
+from runs.transfer import Contender, compare, fingerprint
 
 
 def transfer(known: argparse.Namespace) -> dict[str, Any]:

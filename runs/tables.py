@@ -4,9 +4,9 @@ import csv
 import io
 from pathlib import Path
 
+from runs.comparison import Comparison
 from runs.durable import replace_file
 from runs.statistics import bootstrap
-from runs.transfer import Comparison
 
 
 def markdown(comparison: Comparison, seeds: int) -> str:
