@@ -18,6 +18,7 @@ from learned_rl.action_network import ActionNetwork
 from learned_rl.belief_network import BeliefNetwork
 from learned_rl.blueprint import Blueprint
 from learned_rl.hypernetwork import Hypernetwork, Linear
+from learned_rl.learned_optimizers.borrowed import AdafactorMLP, ElementMLP, LearnableAdam
 from learned_rl.learned_optimizers.open import Open
 from learned_rl.learned_optimizers.recurrent import Optim4RL, Recurrent
 from learned_rl.learned_optimizers.residual import Residual
@@ -70,7 +71,15 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "self_tuning": SelfTuning,
     },
     "optimizer": {"adam": Adam, "element_clipped_adam": ElementClippedAdam, "sgd": Sgd},
-    "learned_optimizer": {"open": Open, "optim4rl": Optim4RL, "recurrent": Recurrent, "residual": Residual},
+    "learned_optimizer": {
+        "adafactor_mlp": AdafactorMLP,
+        "element_mlp": ElementMLP,
+        "learnable_adam": LearnableAdam,
+        "open": Open,
+        "optim4rl": Optim4RL,
+        "recurrent": Recurrent,
+        "residual": Residual,
+    },
     "drift": {"clip_drift": ClipDrift, "discovered_drift": DiscoveredDrift, "learned_drift": LearnedDrift},
     "step_loss": {
         "clipped_error": ClippedError,

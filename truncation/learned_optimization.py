@@ -1,8 +1,8 @@
 """A bridge to the library learned_optimization (Metz et al.): our problems in its estimators, its tasks in ours.
 
 Made for version 0.0.1, the one on PyPI (extra `lopt`), whose estimators meta-train a learned optimizer on a family of
-tasks. It is of 2022: it looks up names that jax has since moved, and wants tensorflow for files and summaries. Nothing
-of it is imported, and nothing is put in place for it, before a function here is called.
+tasks. It is of 2022, so it has to be imported where it can be: `learned_rl.learned_optimizers.library.importable()`.
+Nothing of it is imported before a function here is called.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from truncation.importing import importable
 from truncation.lives import select, strong
 from truncation.problem import InnerProblem, Segment, Theta
 
@@ -54,7 +53,7 @@ def export(
       lives: how many live side by side (its `num_tasks`; its antithetic estimators double them).
 
     Raises:
-      ImportError: learned_optimization is missing.
+      ImportError: learned_optimization is missing, or cannot be imported beside this jax (see the module).
       ValueError: a number is too small.
     """
     if horizon < 1 or lives < 1 or window < 2:
@@ -62,11 +61,11 @@ def export(
             f"horizon={horizon}, window={window} and lives={lives}: at least 1, 2 and 1 are needed "
             "(the step of a reset alone in a window is 0/0)"
         )
-    with importable():
-        from learned_optimization.learned_optimizers import base as learned_base  # type: ignore[import-not-found]
-        from learned_optimization.optimizers import base as optimizers_base  # type: ignore[import-not-found]
-        from learned_optimization.outer_trainers import truncation_schedule  # type: ignore[import-not-found]
-        from learned_optimization.tasks import base as tasks_base  # type: ignore[import-not-found]
+    from learned_optimization.learned_optimizers import base as learned_base  # type: ignore[import-not-found]
+    from learned_optimization.optimizers import base as optimizers_base  # type: ignore[import-not-found]
+    from learned_optimization.outer_trainers import truncation_schedule  # type: ignore[import-not-found]
+    from learned_optimization.tasks import base as tasks_base  # type: ignore[import-not-found]
+
     # As unknown types: its own signatures disagree with each other.
     learned: Any
     optimizers: Any

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_rl.families import catch
+from learned_rl.learned_optimizers.library import importable
 from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
 from learned_rl.rules.lpg import LPG
@@ -39,7 +40,6 @@ from truncation import (
     TruncatedES,
 )
 from truncation.evosax_estimators import EvosaxGradient
-from truncation.importing import importable
 from truncation.learned_optimization import export
 
 HORIZON, WINDOW, LIVES, STD = 8, 2, 8, 0.1

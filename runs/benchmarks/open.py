@@ -20,10 +20,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from learned_rl.learned_optimizers.library import importable
 from learned_rl.learned_optimizers.open import Open
 from learned_rl.learned_optimizers.protocol import Senses, Site, normal_like
 from runs.benchmarks.timing import Row, compiled, in_turns, peak_bytes
-from truncation.importing import importable
 
 PEER = "LEARNED_RL_OPEN_PEER"
 WIDTHS = {"actor": (400, 64, 64, 3), "critic": (400, 64, 64, 1)}

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl.learned_optimizers.library import INSTALL, importable
 from tests.oracles import Inherited, Mixed, Ramp, Terminal, mixed_theta
 from truncation import FullES, PersistentES, TruncatedBackprop
-from truncation.importing import INSTALL, importable
 from truncation.learned_optimization import ImportedTask, export
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

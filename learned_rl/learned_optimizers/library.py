@@ -1,4 +1,8 @@
-"""Importing learned_optimization 0.0.1 of 2022 beside a jax of today, without tensorflow."""
+"""Importing learned_optimization 0.0.1 of 2022 beside a jax of today, without tensorflow.
+
+It looks up names that jax has since moved, and wants tensorflow for files and summaries. Nothing of it is imported, and
+nothing is put in place for it, before `importable` is entered.
+"""
 
 import contextlib
 import importlib.machinery
