@@ -61,7 +61,9 @@ def _unseen(g):
 def _holding(state: Any, params: Any) -> Any:
     """A state of theirs, which also holds the parameters, with others; ours does not keep a second copy."""
     state = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), state)  # some of its counters are bare numbers
-    return state._replace(params=params) if isinstance(state, tuple) else dataclasses.replace(state, params=params)
+    if dataclasses.is_dataclass(state):
+        return dataclasses.replace(state, params=params)  # type: ignore[type-var]
+    return state._replace(params=params)
 
 
 @dataclass(frozen=True)
