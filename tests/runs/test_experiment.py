@@ -203,3 +203,10 @@ def test_agents_that_blow_up_stop_a_real_run(tmp_path):
 def test_transfer_settings_are_checked_where_they_are_made():
     with pytest.raises(ValueError, match="seeds must be at least 1"):
         Transfer(seeds=0)
+
+
+def test_the_record_of_a_rule_says_in_what_lives_it_was_trained(tmp_path, fake):
+    train(tmp_path, steps=2)
+    record = load_rule(tmp_path / "rule").record
+    assert record["inner"] == {"streams": 2, "steps": 4, "updates": 4, "segment": 2}
+    assert record["network"]["body.hidden"] == "4"
