@@ -102,6 +102,15 @@ class Lifetime:
             metrics,
         )
 
+    def whole(self, theta: Theta, agent: Agent, key: PRNGKeyArray) -> tuple[Agent, Float[Array, " updates"]]:
+        """`updates` inner updates: the agent after them, and its mean return after each."""
+
+        def update(agent: Agent, key: PRNGKeyArray) -> tuple[Agent, Float[Array, ""]]:
+            agent, _, _ = self.live(theta, agent, key)
+            return agent, mean_return(agent.streams)
+
+        return jax.lax.scan(update, agent, jax.random.split(key, self.updates))
+
 
 def mean_return(streams: Streams) -> Float[Array, ""]:
     """Mean over streams of the return of the last episode that ended; before the first has, of the one under way.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learned_rl.lifetime import Lifetime, mean_return
+from learned_rl.lifetime import Lifetime
 from learned_rl.types import Rule, Theta
 from runs.comparison import Comparison, Curves
 from runs.devices import lives_over
@@ -41,8 +41,12 @@ def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) 
     with lives_over(seeds // microbatch):
         returns = np.asarray(program(theta, keys))
     points = np.unique(np.linspace(0, trial.updates - 1, min(POINTS, trial.updates)).astype(int))
-    last = max(1, round(FINAL * trial.updates))
-    return Curves(returns[:, points], returns[:, -last:].mean(axis=1))
+    return Curves(returns[:, points], final(returns))
+
+
+def final(returns: Float[np.ndarray, "seeds updates"]) -> Float[np.ndarray, " seeds"]:
+    """The score of an agent: its mean return over the last tenth of training."""
+    return returns[:, -max(1, round(FINAL * returns.shape[1])) :].mean(axis=1)
 
 
 def at_once(agents: int) -> int:
@@ -60,13 +64,7 @@ def _lives(trial: Trial, rule: Rule, microbatch: int) -> Callable[[Theta, Array]
 
     def life(theta: Theta, key: PRNGKeyArray) -> tuple[Float[Array, " updates"], tuple[()]]:
         key_birth, key_life = jax.random.split(key)
-
-        def update(agent, key):
-            agent, _, _ = lifetime.live(theta, agent, key)
-            return agent, mean_return(agent.streams)
-
-        keys = jax.random.split(key_life, trial.updates)
-        return jax.lax.scan(update, lifetime.start(theta, key_birth), keys)[1], ()
+        return lifetime.whole(theta, lifetime.start(theta, key_birth), key_life)[1], ()
 
     return jax.jit(lambda theta, keys: over_lives(life, (theta,), keys, microbatch=microbatch)[0])
 
