@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from learned_rl.rules.actor_critic import ActorCritic
     from learned_rl.rules.anneal import Anneal
     from learned_rl.rules.auxiliary import Auxiliary
+    from learned_rl.rules.auxiliary_head import AuxiliaryHead
     from learned_rl.rules.disco.rule import Disco
     from learned_rl.rules.drift import Drift
     from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
@@ -42,6 +43,7 @@ _HOME = {
     "ActorCritic": "learned_rl.rules.actor_critic",
     "Anneal": "learned_rl.rules.anneal",
     "Auxiliary": "learned_rl.rules.auxiliary",
+    "AuxiliaryHead": "learned_rl.rules.auxiliary_head",
     "BeliefNetwork": "learned_rl.belief_network",
     "Blueprint": "learned_rl.blueprint",
     "CountBonus": "learned_rl.rules.intrinsic.bonus",
@@ -101,6 +103,7 @@ __all__ = [
     "ActorCritic",
     "Anneal",
     "Auxiliary",
+    "AuxiliaryHead",
     "BeliefNetwork",
     "Blueprint",
     "CountBonus",

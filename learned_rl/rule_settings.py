@@ -28,6 +28,7 @@ from learned_rl.optimizers import Adam, ElementClippedAdam, Sgd
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.anneal import Anneal
 from learned_rl.rules.auxiliary import Auxiliary
+from learned_rl.rules.auxiliary_head import AuxiliaryHead
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
@@ -55,6 +56,7 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "actor_critic": ActorCritic,
         "anneal": Anneal,
         "auxiliary": Auxiliary,
+        "auxiliary_head": AuxiliaryHead,
         "disco": Disco,
         "drift": Drift,
         "intrinsic": Intrinsic,

@@ -148,6 +148,14 @@ def self_tuning() -> Rule:
     return SelfTuning()
 
 
+def stacx() -> Rule:
+    """Self-tuning of an actor-critic and of two auxiliary heads, each with coefficients of its own (STACX, 2020)."""
+    from learned_rl.rules.auxiliary_head import AuxiliaryHead
+    from learned_rl.rules.self_tuning import SelfTuning
+
+    return SelfTuning(AuxiliaryHead(AuxiliaryHead()))
+
+
 def open_() -> Rule:
     """OPEN (Goldie et al. 2024): PPO, its optimizer corrected by a network that sees every weight, starting as PPO."""
     from learned_rl.rules.drift import Drift
@@ -230,6 +238,7 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "metagenrl": metagenrl,
     "schedule": schedule,
     "self-tuning": self_tuning,
+    "stacx": stacx,
     "open": open_,
     "optim4rl": optim4rl,
     "auxiliary": auxiliary,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from learned_rl.optimizers import Adam, InnerOptimizer
 from learned_rl.rules.actor_critic import ActorCritic, loss, prepare
 from learned_rl.rules.coefficients import Coefficients, check_names, shifted
-from learned_rl.rules.nested import fed, part
+from learned_rl.rules.nested import fed_all, parts
 from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, Rule, RuleState, Theta
 
 
@@ -41,8 +41,9 @@ class SelfTuning:
 
     A' and G' are data, made by the agent's own value head with the discount and the trace of `outer`. What is tuned is
     every coefficient in `learned`, on the scale of `coefficients.shifted`: all that Zahavy et al. 2020 (STACX) tune in
-    an actor-critic, and the learning rate. eta starts at theta["start"], which an outer loop may improve and which is
-    zero, `base` itself, before. theta = {"start": [n], "base": the base rule's own}.
+    an actor-critic, and the learning rate; of every rule in `base` that has coefficients, so that auxiliary heads
+    (`AuxiliaryHead`) are tuned each on its own. eta starts at theta["start"], which an outer loop may improve and which
+    is zero, `base` itself, before. theta = {"start": [n], "base": the base rule's own}, n = heads times `learned`.
 
     z is exact for the last update (`decay=0`, as in the paper's experiments): forward-mode, one tangent a coefficient,
     because the rollout that made an agent is gone when it is judged. With `decay` > 0 earlier updates count too, as if
@@ -75,7 +76,7 @@ class SelfTuning:
     tuner: InnerOptimizer = Adam(eps=1e-8, max_norm=0.0)
 
     def __post_init__(self):
-        part(self.base, "coefficients")
+        parts(self.base, "coefficients")
         check_names(self.learned)
         if self.base.heads.flat.get("value") != 1:
             raise ValueError(f"base: a {type(self.base).__name__} has no head `value` of width 1 to judge by")
@@ -87,7 +88,8 @@ class SelfTuning:
         return self.base.heads
 
     def init(self, key: PRNGKeyArray) -> Theta:
-        return {"start": jnp.zeros(len(self.learned)), "base": self.base.init(key)}
+        heads = len(parts(self.base, "coefficients"))
+        return {"start": jnp.zeros(heads * len(self.learned)), "base": self.base.init(key)}
 
     def birth(self, theta: Theta, policy: Policy, key: PRNGKeyArray) -> tuple[Params, Tuning]:
         params, base = self.base.birth(theta["base"], policy, key)
@@ -95,9 +97,11 @@ class SelfTuning:
         nothing = jax.tree.map(lambda p: jnp.zeros((*p.shape, moved.size), p.dtype), params)
         return params, Tuning(base, moved, self.tuner.init(moved), nothing)
 
-    def coefficients_at(self, eta: Float[Array, " n"]) -> Coefficients:
-        """What `base` is told."""
-        return shifted(part(self.base, "coefficients"), self.learned, eta, self.reach)
+    def coefficients_at(self, eta: Float[Array, " n"]) -> tuple[Coefficients, ...]:
+        """What the rules in `base` that have coefficients are told, the outermost first."""
+        usual = parts(self.base, "coefficients")
+        by_head = eta.reshape(len(usual), len(self.learned))
+        return tuple(shifted(c, self.learned, by, self.reach) for c, by in zip(usual, by_head, strict=True))
 
     def update(
         self, theta: Theta, params: Params, state: Tuning, rollout: Rollout, policy: Policy, key: PRNGKeyArray
@@ -110,8 +114,10 @@ class SelfTuning:
         still, constant = jax.lax.stop_gradient((eta, here))
         last = jax.jacfwd(lambda eta: self._led_to(eta, constant, policy, key)[0])(still)
         sensitivity = jax.tree.map(lambda z, dz: self.decay * z + dz, state.sensitivity, last)
-        told = self.coefficients_at(eta)
-        metrics = metrics | {f"tuned_{name}": getattr(told, name) for name in self.learned}
+        # The innermost acts; what is around it are heads 1, 2, ... from the inside.
+        for number, told in enumerate(reversed(self.coefficients_at(eta))):
+            head = f"_{number}" if number else ""
+            metrics = metrics | {f"tuned_{name}{head}": getattr(told, name) for name in self.learned}
         return new, Tuning(base, moved, moments, sensitivity), metrics
 
     def _led_to(
@@ -122,7 +128,7 @@ class SelfTuning:
         key: PRNGKeyArray,
     ) -> tuple[Params, RuleState, Metrics]:
         """U: the base's update with the coefficients at eta."""
-        return fed(self.base, "coefficients", self.coefficients_at(eta)).update(*here, policy, key)
+        return fed_all(self.base, "coefficients", self.coefficients_at(eta)).update(*here, policy, key)
 
     def _tuned(self, state: Tuning, params: Params, rollout: Rollout, policy: Policy) -> tuple[Array, RuleState]:
         """How far eta is from its start when the rollout has judged the parameters that acted in it."""

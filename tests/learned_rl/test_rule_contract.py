@@ -16,6 +16,7 @@ from learned_rl.memories import GRU
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.anneal import Anneal
 from learned_rl.rules.auxiliary import Auxiliary
+from learned_rl.rules.auxiliary_head import AuxiliaryHead
 from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.disco.values import CategoricalValues
@@ -69,6 +70,7 @@ RULES = {
     "open": Optimised(Drift(drift=LearnedDrift(hidden=4), epochs=2, minibatches=2)),
     "schedule": Schedule(Drift(epochs=2, minibatches=2), hidden=4),
     "self_tuning": SelfTuning(),
+    "stacx": SelfTuning(AuxiliaryHead()),
     # Objective, optimizer, reward and schedule: what the recipe `joint` learns together.
     "joint": Schedule(
         Intrinsic(Optimised(Drift(LearnedDrift(hidden=4), epochs=2, minibatches=2)), LifetimeReward(5, 2, 2)), hidden=4
@@ -93,9 +95,10 @@ SLOW = ("continuous", "discrete with memory")
 VARIANTS = {
     **dict.fromkeys(("dpo", "random", "ta-drift", "ta-lpg", "count bonus", "lifetime value", "rnd"), ("discrete",)),
     "dqn-clipped": (),
+    "self_tuning": (),
 }
 # Whose parts are rows of their own, or which have tests of their own with memories.
-VARIANTS |= dict.fromkeys(("joint", "open", "self_tuning", "state-action reward"), ("discrete",))
+VARIANTS |= dict.fromkeys(("joint", "open", "stacx", "state-action reward"), ("discrete",))
 # Rules that bring their agents have a memory in every column.
 VARIANTS |= {
     "rl2": ("continuous with memory",),
@@ -105,7 +108,7 @@ VARIANTS |= {
     "maml with memory": ("continuous with memory",),
     "varibad": ("continuous with memory",),
 }
-DISCRETE_ONLY = ("disco", "dqn", "dqn-clipped")
+DISCRETE_ONLY = ("disco", "dqn", "dqn-clipped", "stacx")
 WITHOUT_EFFECT = {
     # A constant added to all logits of a policy target changes nothing.
     ("disco", "['trajectory']['policy']['b']"),

@@ -1,18 +1,23 @@
 """Self-tuning: its gradient against finite differences, and where discounts go on problems whose answer is known."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl.distributions import Categorical
 from learned_rl.lifetime import Lifetime
+from learned_rl.losses import gae
 from learned_rl.optimizers import Sgd
 from learned_rl.rules.actor_critic import ActorCritic, loss, prepare
+from learned_rl.rules.auxiliary_head import AuxiliaryHead
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import Drift
 from learned_rl.rules.lpg import LPG
+from learned_rl.rules.nested import fed_all, parts
 from learned_rl.rules.schedule import Schedule
 from learned_rl.rules.self_tuning import SelfTuning
 from learned_rl.types import Discrete
@@ -24,12 +29,17 @@ OUTER = Coefficients(discount=0.97, trace=0.8, entropy=0.02, value_cost=0.3)
 
 
 @pytest.mark.parametrize(
-    "base", [ActorCritic(C, Sgd()), Drift(coefficients=C, optimizer=Sgd(), epochs=1, minibatches=2)]
+    "base",
+    [
+        Drift(coefficients=C, optimizer=Sgd(), epochs=1, minibatches=2),
+        AuxiliaryHead(ActorCritic(C, Sgd()), replace(C, discount=0.6, trace=0.9), Sgd()),
+    ],
 )
 def test_the_gradient_of_eta_is_the_finite_difference_through_an_update(base):
     rule = SelfTuning(base, outer=OUTER, rate=1.0, tuner=Sgd())
-    policy, params, first = made(SMALL, Discrete(3), rule.heads, seed=0)
-    _, _, second = made(SMALL, Discrete(3), rule.heads, seed=1)
+    network = replace(SMALL, separate=False)  # else auxiliary heads would change nothing that is judged at once
+    policy, params, first = made(network, Discrete(3), rule.heads, seed=0)
+    _, _, second = made(network, Discrete(3), rule.heads, seed=1)
     with jax.enable_x64(True):
         params, first, second = jax.tree.map(
             lambda x: jnp.asarray(np.asarray(x), jnp.float64) if x.dtype == jnp.float32 else jnp.asarray(x),
@@ -52,9 +62,10 @@ def test_the_gradient_of_eta_is_the_finite_difference_through_an_update(base):
         def judged(eta, agent):
             return loss(after_one(eta)[0], prepare(agent, OUTER, second, policy), OUTER, second, policy)[0]
 
-        eta, h = jnp.linspace(-0.3, 0.4, 5), 1e-5
+        size = rule.init(KEY)["start"].size
+        eta, h = jnp.linspace(-0.3, 0.4, size), 1e-5
         found, before_any, agent = step_of_eta(eta)
-        above, below = judged(eta + h * jnp.eye(5), agent), judged(eta - h * jnp.eye(5), agent)
+        above, below = judged(eta + h * jnp.eye(size), agent), judged(eta - h * jnp.eye(size), agent)
         difference = np.asarray(above - below) / (2 * h)
     assert np.all(np.asarray(before_any) == 0)  # nothing is judged before anything was done
     assert np.all(np.abs(difference) > 1e-6)
@@ -143,3 +154,33 @@ def test_without_a_step_it_is_its_base():
     found, metrics, expected = both()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, expected)
     assert metrics["tuned_trace"] == metrics["schedule_trace"] == np.float32(C.trace)
+
+
+def test_heads_are_told_apart_and_each_has_its_own_coefficients():
+    rule = SelfTuning(AuxiliaryHead(AuxiliaryHead(ActorCritic(C), replace(C, discount=0.5))), learned=("discount",))
+    assert set(rule.heads.flat) == {"value", "value_1", "value_2"}
+    assert set(rule.heads.per_action) == {"policy_1", "policy_2"}
+    told = rule.coefficients_at(jnp.array([0.0, 1.0, 0.0]))
+    odds = np.exp(4 * np.tanh(1 / 4))  # those of 0.5 are one
+    assert [float(c.discount) for c in told] == pytest.approx([0.99, odds / (odds + 1), 0.9])
+    fed = fed_all(rule.base, "coefficients", told)
+    assert [c.discount for c in parts(fed, "coefficients")] == [c.discount for c in told]
+    with pytest.raises(ValueError, match="2 values for 3 fields"):
+        fed_all(rule.base, "coefficients", told[:2])
+
+
+def test_an_auxiliary_head_that_acts_learns_what_an_actor_critic_would():
+    """On-policy V-trace with a trace of 1 is the lambda-return: the head's targets are those of `ActorCritic`."""
+    c = replace(C, trace=1.0)
+    head = AuxiliaryHead(ActorCritic(c), c)
+    policy, params, rollout = made(SMALL, Discrete(3), head.heads)
+    outputs = policy.unroll(params, rollout)
+    actor = Categorical(outputs.per_action["policy_1"][..., 0])
+    rollout = rollout._replace(behaviour_log_prob=actor.log_prob(rollout.action))
+    found = head.targets(params, rollout, policy)
+    value = outputs.flat["value_1"][..., 0]
+    next_value = policy.unroll_next(params, rollout).flat["value_1"][..., 0]
+    _, target = gae(rollout, value, next_value, c.discount, 1.0)
+    np.testing.assert_allclose(found.targets, target, rtol=1e-5, atol=1e-6)
+    off = head.targets(params, rollout._replace(behaviour_log_prob=rollout.behaviour_log_prob + 0.5), policy)
+    assert not np.allclose(off.targets, target)
