@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (see the README). Mistakes of a user never show a traceback."""
     summary_file: Path | None = None
     try:
-        known, rest = _parser().parse_known_args(arguments)
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        known, rest = _parser().parse_known_args(words)
+        known.words = words
         summary_file = known.json
         summary = {"exit": 0} | _run(known, rest)
     except UserError as mistake:

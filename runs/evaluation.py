@@ -68,6 +68,8 @@ def _record(comparison: Comparison, seeds: int, ours: str, folder: RunFolder, jo
                 metrics={f"eval/{task}/return": float(scores.mean()), f"eval/{task}/std": float(scores.std())},
             )
     journal.artifact("report", "report")
+    scores = {name: comparison.scores(name).tolist() for name in comparison.results}
+    journal.challenge(ours, comparison.tasks, comparison.env_steps, scores)
     aggregates = {name: comparison.aggregate(name)._asdict() for name in comparison.results}
     journal.child(
         "aggregate",

@@ -13,7 +13,7 @@ import platform
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,16 @@ class RunFolder:
     record: Mapping[str, Any]
 
     @classmethod
-    def create_or_resume(cls, path: Path, configuration: Mapping[str, Any], device: str) -> "RunFolder":
+    def create_or_resume(
+        cls, path: Path, configuration: Mapping[str, Any], device: str, command: Sequence[str] = ()
+    ) -> "RunFolder":
         """Starts a run in `path`, or goes on with the one that is there.
 
         Args:
           path: created if missing, with its parents.
           configuration: flattened settings (`runs.overrides.flatten`).
           device: what computes, such as `jax.devices()[0].device_kind`.
+          command: the words of the command line that matter to the outcome, for `learned-rl reproduce`.
 
         Raises:
           UsageError: `path` is or contains a file, or is too long.
@@ -52,7 +55,7 @@ class RunFolder:
         if not (path / "run.json").exists():
             if any((path / part).exists() for part in ("journal.jsonl", "checkpoints")):
                 raise ArtifactRefused(f"{path} holds a run, but its run.json is missing")
-            record = _describe(configuration, device)
+            record = _describe(configuration, device) | {"command": list(command)}
             with disk_errors("creating the run folder", path):
                 replace_file(path / "run.json", json.dumps(record, indent=1, allow_nan=False).encode())
             return cls(path, record)
@@ -131,10 +134,15 @@ def _describe(configuration: Mapping[str, Any], device: str) -> dict[str, Any]:
         "run": uuid.uuid4().hex,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "configuration": dict(configuration),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
+        "versions": versions(),
         "git": git_commit(),
         "device": device,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of the libraries that a result may depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}}
 
 
 def _version(library: str) -> str:

@@ -6,6 +6,7 @@ One JSON object a line, `{"seq": 7, "time": <ms>, "kind": "metrics", ..., "crc":
   metrics   step, values, nonfinite (names whose value was NaN or infinite)
   artifact  path (relative to the run folder), artifact_path, digest
   model     name, path (the journal's own copy of the folder), digest, tags
+  challenge name, digest (of the model), ours, tasks, env_steps, scores ({contender: runs x tasks}): how it compared
   child     id, name, tags, params, values, nonfinite: a nested run, complete when it is reported
   finish    status
 
@@ -19,7 +20,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Journal:
         self._sync_every = sync_every
         self._steps: dict[tuple[str, ...], int] = {}  # metric names -> last step recorded for them
         self._seen: set[tuple[str, ...]] = set()
+        self.registered: tuple[str, str] | None = None  # name and digest of the model that was recorded last
         self._latest: dict[tuple[str, str], str] = {}  # artifact -> digest of what was recorded last
         self._status: str | None = None
         self._started = False
@@ -98,6 +100,24 @@ class Journal:
                 copy_folder(source, copy)
         path = copy.relative_to(self.folder).as_posix()
         self._append("model", name=name, path=path, digest=content, tags=dict(tags or {}))
+
+    def challenge(
+        self, ours: str, tasks: Sequence[str], env_steps: Sequence[int], scores: Mapping[str, Sequence[Sequence[float]]]
+    ) -> None:
+        """Records how the model that was recorded last, the contender `ours`, did beside others; once a model.
+
+        A tracker decides by it whether that model is now the champion. Nothing is recorded in a run without a model.
+
+        Args:
+          scores: of every contender, runs x tasks; what is not finite is recorded as missing.
+        """
+        if not self.registered or ("challenge", *self.registered) in self._seen:
+            return
+        (name, content), found = self.registered, {}
+        for contender, runs in scores.items():
+            found[contender] = [[x if math.isfinite(x) else None for x in run] for run in runs]
+        exam = {"tasks": list(tasks), "env_steps": list(env_steps)}
+        self._append("challenge", name=name, digest=content, ours=ours, **exam, scores=found)
 
     def child(
         self,
@@ -174,6 +194,9 @@ class Journal:
             self._latest[event["path"], event["artifact_path"]] = event["digest"]
         elif kind == "model":
             self._seen.add(("model", event["name"], event["digest"]))
+            self.registered = event["name"], event["digest"]
+        elif kind == "challenge":
+            self._seen.add(("challenge", event["name"], event["digest"]))
         elif kind == "child":
             self._seen.add(("child", event["id"]))
 

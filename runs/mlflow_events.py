@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from runs.durable import digest
 from runs.journal import Event
+from runs.mlflow_aliases import challenge, newest_is_candidate
 from runs.mlflow_store import experiment_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 RUN_TAG = "learned_rl.run_id"
 MODEL_TAG = "learned_rl.digest"
@@ -62,6 +64,12 @@ def apply(client: "MlflowClient", uri: str, folder: Path, recorded: Recorded, ev
             _upload(client, recorded.run_id, folder / event["path"], event["artifact_path"])
         case "model":
             _model(client, recorded, folder / event["path"], event)
+            newest_is_candidate(client, event["name"])
+        case "challenge":
+            version = _version(client, recorded, event)
+            if version is None:
+                raise Impossible(f"{event['name']} {event['digest'][:16]} was never registered")
+            challenge(client, version, event)
         case "child":
             tags = {"mlflow.parentRunId": recorded.run_id, **event["tags"]}
             run_id = _run(client, recorded, event, f"{recorded.journal_run}/{event['id']}", tags)
@@ -115,14 +123,20 @@ def _model(client: "MlflowClient", recorded: Recorded, path: Path, event: Event)
     name = event["name"]
     if not any(model.name == name for model in client.search_registered_models(f"name = '{name}'")):
         client.create_registered_model(name)
-    versions = client.search_model_versions(f"run_id = '{recorded.run_id}'")
-    if any(version.name == name and version.tags.get(MODEL_TAG) == event["digest"] for version in versions):
+    if _version(client, recorded, event):
         return
     where = f"rule/{event['digest'][:16]}"  # versions of one run must not share a folder
     _upload(client, recorded.run_id, path, where)
     source = f"runs:/{recorded.run_id}/{where}"
     tags = {MODEL_TAG: event["digest"], **event["tags"]}
     client.create_model_version(name, source, run_id=recorded.run_id, tags=tags, await_creation_for=0)
+
+
+def _version(client: "MlflowClient", recorded: Recorded, event: Event) -> "ModelVersion | None":
+    """The version that this run registered with the event's content."""
+    versions = client.search_model_versions(f"run_id = '{recorded.run_id}'")
+    ours = (v for v in versions if v.name == event["name"] and v.tags.get(MODEL_TAG) == event["digest"])
+    return next(ours, None)
 
 
 def _name(name: str) -> str:

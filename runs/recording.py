@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from runs.commands import options
 from runs.folder import RunFolder
 from runs.journal import Journal
 from runs.lock import RunLock
@@ -20,7 +21,8 @@ def recording(
     path: Path, settings: Mapping[str, Any], known: argparse.Namespace, experiment: str, tags: Mapping[str, str]
 ) -> Iterator[tuple[RunFolder, Journal, StopRequest]]:
     """A locked run folder with its journal, drained into MLflow in the background, until done or told to stop."""
-    folder = RunFolder.create_or_resume(path, settings, jax.devices()[0].device_kind)
+    command = options.that_matter(known.words)
+    folder = RunFolder.create_or_resume(path, settings, jax.devices()[0].device_kind, command)
     with RunLock(folder.path), stop_on_signal() as stop:
         journal = Journal(folder.path)
         journal.start(run=folder.run, experiment=experiment, name=folder.path.name, params=settings, tags=tags)

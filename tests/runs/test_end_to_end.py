@@ -238,6 +238,15 @@ def test_a_store_that_is_away_costs_nothing_and_gets_everything_later(smoke, tmp
     assert len(client.search_model_versions("name = 'away'")) == 1
 
 
+@pytest.mark.slow
+def test_a_run_is_repeated_bit_for_bit(smoke, tmp_path):
+    copy = shutil.copytree(smoke / "out" / "smoke", tmp_path / "smoke")
+    out, _, summary = run(tmp_path, "reproduce", copy, "--quiet")
+    assert f"learned-rl discover smoke --run-dir {tmp_path / 'smoke-again'}" in out
+    assert summary["equal"]
+    assert all(summary[name]["equal"] for name in ("theta", "scores", "metrics"))
+
+
 def steps(folder):
     return [e["step"] for e, _ in read_events(folder) if e["kind"] == "metrics" and "meta/loss" in e["values"]]
 

@@ -113,6 +113,81 @@ def test_sending_everything_again_doubles_nothing(tmp_path, uri):
     assert contents(uri)[2:] == (history, versions)
 
 
+def challenger(folder, run, learned, tasks=("catch",)):
+    """The journal of a run whose rule scored about `learned`, where random scores 0 and ppo 1."""
+    folder.mkdir()
+    journal = Journal(folder)
+    journal.start(run=run, experiment="a question", name=run, params={}, tags={})
+    (folder / "rule").mkdir()
+    (folder / "rule" / "rule.json").write_text(run)
+    journal.model("toy-rule", "rule")
+    means = {"learned": learned, "ppo": 1.0, "random": 0.0}
+    scores = {name: [[m + 0.01 * i] * len(tasks) for i in range(5)] for name, m in means.items()}
+    journal.challenge("learned", tasks, [100] * len(tasks), scores)
+    journal.challenge("learned", tasks, [100] * len(tasks), scores)  # as when a finished run is run again
+    journal.finish("FINISHED")
+    journal.close()
+    return folder
+
+
+def aliases(client):
+    return {alias: str(version) for alias, version in client.get_registered_model("toy-rule").aliases.items()}
+
+
+def test_the_champion_only_yields_to_who_beats_it(tmp_path, uri):
+    client = connect(uri)
+
+    def after(folder):
+        drain(folder, uri)
+        return aliases(client)
+
+    def verdict(version):
+        return client.get_model_version("toy-rule", version).tags["learned_rl.verdict"]
+
+    weak = challenger(tmp_path / "weak", "r1", 0.5)
+    assert after(weak) == {"candidate": "1"}  # it loses to ppo
+    assert ", not above ppo 1.0" in verdict("1")
+    assert after(challenger(tmp_path / "tie", "r2", 1.01)) == {"candidate": "2"}  # the intervals overlap
+    first = challenger(tmp_path / "first", "r3", 1.5)
+    assert after(first) == {"candidate": "3", "champion": "3"}
+    assert after(challenger(tmp_path / "worse", "r4", 1.2)) == {"candidate": "4", "champion": "3"}
+    assert ", not above champion 1.5" in verdict("4")
+    elsewhere = challenger(tmp_path / "elsewhere-task", "r5", 9.0, tasks=("cartpole",))
+    assert after(elsewhere) == {"candidate": "5", "champion": "3"}
+    assert verdict("5") == "version 3, the champion, was not measured on these tasks"
+    assert after(challenger(tmp_path / "best", "r6", 2.0)) == {"candidate": "6", "champion": "6"}
+    assert verdict("6").endswith(", above champion")
+    path = fetch_rule("models:/toy-rule@champion", uri)
+    assert (path / "rule.json").read_text() == "r6"
+    shutil.rmtree(path)
+    for old in (weak, first, elsewhere):  # sent again, old journals take nothing back
+        (old / "mlflow.json").unlink()
+        assert after(old) == {"candidate": "6", "champion": "6"}
+    assert len(client.search_model_versions("name = 'toy-rule'")) == 6
+
+
+def test_a_champion_whose_crowning_was_cut_short_is_crowned_once(tmp_path, uri, monkeypatch):
+    client = connect(uri)
+    folder = challenger(tmp_path / "one", "r1", 1.5)
+    tag = type(client).set_model_version_tag
+
+    def cut(self, name, version, key, value):
+        if key == "learned_rl.verdict":
+            raise OSError("cut short")
+        tag(self, name, version, key, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(client), "set_model_version_tag", cut)
+        with pytest.raises(UsageError, match="cut short"):
+            drain(folder, uri)
+    assert aliases(client) == {"candidate": "1", "champion": "1"}
+    assert drain(folder, uri) == 2  # what was not applied to the end: the challenge, and the finish
+    assert client.get_model_version("toy-rule", "1").tags["learned_rl.verdict"] == "champion"
+    never = challenger(tmp_path / "broken", "r2", float("nan"))
+    drain(never, uri)
+    assert aliases(client) == {"candidate": "2", "champion": "1"}
+
+
 def test_a_crash_after_any_batch_before_its_position_is_kept_doubles_nothing(tmp_path, uri, monkeypatch):
     record(tmp_path / "run")
     save = Position.save
