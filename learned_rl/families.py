@@ -3,12 +3,14 @@
 `held out` is by construction: a family and its `_shifted` sibling draw from disjoint ranges.
 """
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from learned_rl import rooms
 from learned_rl.few_shot_tasks import Bandit, TabularMDP
 from learned_rl.goal_tasks import GoalGrid, Navigation
-from learned_rl.gymnax_tasks import Constant, GymnaxFamily, IntegersIn, LogUniform, SpikeAt, Uniform
+from learned_rl.gymnax_tasks import Constant, GymnaxFamily, IntegersIn, LogUniform, Sampler, SpikeAt, Uniform
 from learned_rl.trials import Trials
 
 
@@ -34,15 +36,16 @@ def cartpole_shifted() -> GymnaxFamily:
     return GymnaxFamily(**{**cartpole(2.0, 3.0).__dict__, "label": "CartPole-shifted"})
 
 
-def acrobot() -> GymnaxFamily:
-    """Acrobot with link lengths and masses scaled by factors in [0.75, 1.33)."""
+def acrobot(low: float = 0.75, high: float = 1.33) -> GymnaxFamily:
+    """Acrobot with link lengths and masses scaled by factors in [low, high)."""
     fields = ("link_length_1", "link_length_2", "link_mass_1", "link_mass_2")
-    return GymnaxFamily("Acrobot-v1", vary=tuple((f, LogUniform(0.75, 1.33)) for f in fields), label="Acrobot-varied")
+    return GymnaxFamily("Acrobot-v1", vary=tuple((f, LogUniform(low, high)) for f in fields), label="Acrobot-varied")
 
 
-def mountain_car() -> GymnaxFamily:
-    """MountainCar with engine force and gravity scaled by factors in [0.8, 1.25)."""
-    vary = (("force", LogUniform(0.0008, 0.00125)), ("gravity", LogUniform(0.002, 0.003125)))
+def mountain_car(low: float = 0.8, high: float = 1.25) -> GymnaxFamily:
+    """MountainCar with engine force and gravity scaled by factors in [low, high)."""
+    usual = {"force": 0.001, "gravity": 0.0025}
+    vary = tuple((field, LogUniform(low * value, high * value)) for field, value in usual.items())
     return GymnaxFamily("MountainCar-v0", vary=vary, label="MountainCar-varied")
 
 
@@ -62,23 +65,27 @@ def discounting_chain() -> GymnaxFamily:
     return GymnaxFamily("DiscountingChain-bsuite", hidden=(("rewards", SpikeAt(5, 1.1)),))
 
 
-def bernoulli_bandit() -> GymnaxFamily:
-    """Two arms paying 1 with probabilities p and 1 - p; p and the order of the arms are fixed for a life."""
+def bernoulli_bandit(low: float = 0.05, high: float = 0.45) -> GymnaxFamily:
+    """Two arms paying 1 with probabilities p in [low, high) and 1 - p; p and their order are fixed for a life."""
     return GymnaxFamily(
         "BernoulliBandit-misc",
-        vary=(("reward_prob", Uniform(0.05, 0.45)),),
+        vary=(("reward_prob", Uniform(low, high)),),
         hidden=(("reward_probs", None), ("exp_reward_best", None)),
     )
 
 
-def gaussian_bandit() -> GymnaxFamily:
-    """One noisy arm against one of known value; the noisy arm's mean is fixed for a life."""
-    return GymnaxFamily("GaussianBandit-misc", hidden=(("mu", None),))
+def gaussian_bandit(*noise: float) -> GymnaxFamily:
+    """One noisy arm against one of known value; the noisy arm's mean is fixed for a life.
+
+    `noise` is the range [low, high) of its standard deviation, which is 0.1 where none is given.
+    """
+    vary = (("sigma_l", Uniform(*noise)),) if noise else ()
+    return GymnaxFamily("GaussianBandit-misc", vary=vary, hidden=(("mu", None),))
 
 
-def simple_bandit() -> GymnaxFamily:
-    """bsuite's eleven arms; their order is fixed for a life."""
-    return GymnaxFamily("SimpleBandit-bsuite", hidden=(("rewards", None),))
+def simple_bandit(arms: int = 11) -> GymnaxFamily:
+    """bsuite's arms, that pay 0, ..., 1 in an order that is fixed for a life."""
+    return GymnaxFamily("SimpleBandit-bsuite", (("num_actions", arms),), hidden=(("rewards", None),))
 
 
 def point_robot(dense: bool = True) -> GymnaxFamily:
@@ -97,15 +104,23 @@ def meta_maze(size: int = 7) -> GymnaxFamily:
     return GymnaxFamily("MetaMaze-misc", (("maze_size", size),), hidden=(("goal", None),))
 
 
-def four_rooms() -> GymnaxFamily:
-    """Four rooms; the goal is fixed for a life, the starting place is not."""
-    vary = (("resample_init_pos", Constant(True)), ("resample_goal_pos", Constant(True)))
+def four_rooms(slips: tuple[float, float] | None = None) -> GymnaxFamily:
+    """Four rooms; the goal is fixed for a life, the starting place is not.
+
+    `slips` is the range of the probability that a step goes another way, which is 1/3 where none is given.
+    """
+    vary: tuple[tuple[str, Sampler], ...] = (
+        ("resample_init_pos", Constant(True)),
+        ("resample_goal_pos", Constant(True)),
+    )
+    if slips:
+        vary = (*vary, ("fail_prob", Uniform(*slips)))
     return GymnaxFamily("FourRooms-misc", vary=vary, hidden=(("goal", None),))
 
 
-def umbrella_chain() -> GymnaxFamily:
-    """bsuite's UmbrellaChain, its length drawn from 5 to 20."""
-    return GymnaxFamily("UmbrellaChain-bsuite", vary=(("chain_length", IntegersIn(5, 20)),))
+def umbrella_chain(low: int = 5, high: int = 20) -> GymnaxFamily:
+    """bsuite's UmbrellaChain, its length drawn from `low` to `high`."""
+    return GymnaxFamily("UmbrellaChain-bsuite", vary=(("chain_length", IntegersIn(low, high)),))
 
 
 def deep_sea(size: int = 8) -> GymnaxFamily:
@@ -117,6 +132,20 @@ def deep_sea(size: int = 8) -> GymnaxFamily:
 def minatar(game: str) -> GymnaxFamily:
     """`Asterix`, `Breakout`, `Freeway`, `Seaquest` or `SpaceInvaders`; without sticky actions, as gymnax has them."""
     return fixed(f"{game}-MinAtar")
+
+
+PACED: Mapping[str, Mapping[str, int]] = {
+    "Asterix": {"init_spawn_speed": 10, "init_move_interval": 5, "shot_cool_down": 5},
+    "Freeway": {"player_speed": 3},
+    "SpaceInvaders": {"shot_cool_down": 5, "enemy_move_interval": 12, "enemy_shot_interval": 10},
+}
+"""Intervals of MinAtar's games, in steps, as published."""
+
+
+def minatar_paced(game: str, low: float, high: float) -> GymnaxFamily:
+    """A game of `PACED`, each interval a whole number of steps between `low` and `high` times the published one."""
+    vary = tuple((f, IntegersIn(math.ceil(low * n), math.floor(high * n))) for f, n in PACED[game].items())
+    return GymnaxFamily(f"{game}-MinAtar", vary=vary, label=f"{game}-paced")
 
 
 def navigation(steps: int = 100) -> Navigation:
@@ -142,6 +171,16 @@ def random_abc(size: int = 5, length: int = 30) -> rooms.RandomABC:
 def key_box(size: int = 5, length: int = 30) -> rooms.KeyBox:
     """As `random_abc`, but the objects are in boxes that open with a key, which costs 0.1 an episode."""
     return rooms.KeyBox(size, length)
+
+
+def bandit(arms: int = 5) -> Bandit:
+    """`arms` arms that pay 1 with probabilities from U(0, 1), fixed for a life."""
+    return Bandit(arms)
+
+
+def mdp(states: int = 10, choices: int = 5) -> TabularMDP:
+    """A random Markov decision process, fixed for a life, in episodes of ten steps."""
+    return TabularMDP(states, choices)
 
 
 def bandit_trials(arms: int = 5, pulls: int = 10) -> Trials:

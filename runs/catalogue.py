@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from learned_rl.rule_file import LoadedRule
     from learned_rl.types import Rule, Theta
     from runs.experiment import Experiment
-    from runs.suites import Trial
+    from runs.suites import Suite
 
 _HERE = Path(__file__).parent
 _REMOTE = ("models:/", "runs:/")
@@ -84,8 +84,8 @@ def recipe(name: str) -> "Experiment":
     return importlib.import_module(f"runs.recipes.{name.replace('-', '_')}").experiment()
 
 
-def suite(name: str) -> "tuple[Trial, ...]":
-    """The trials of a suite.
+def suite(name: str) -> "Suite":
+    """A suite, with its splits.
 
     Raises:
       UsageError: there is no such suite.

@@ -36,7 +36,7 @@ def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str
     _check(experiment)
     if not (path / "checkpoints").exists():  # a run that goes on has them already
         loaded(experiment.sources, jax.eval_shape(experiment.rule.init, jax.random.key(0)), known.tracking_uri)
-    held_out = catalogue.suite(experiment.transfer.suite) if experiment.transfer.suite else ()
+    held_out = catalogue.suite(experiment.transfer.suite).test if experiment.transfer.suite else ()
     sharded = lives_over(experiment.outer.batches, known.devices)
     with recording(path, settings, known, experiment.name, _tags(experiment)) as (folder, journal, stop):
         with sharded:

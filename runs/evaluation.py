@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ from runs.transfer import Contender, compare, fingerprint
 
 
 def transfer(known: argparse.Namespace) -> dict[str, Any]:
-    """Trains agents with a frozen rule on a suite, beside built-in or other rules."""
+    """Trains agents with a frozen rule on one or several suites, beside built-in or other rules."""
     prepare()
-    trials = catalogue.suite(known.suite)
+    trials = together({name: catalogue.suite(name).split(known.split) for name in dict.fromkeys(known.suite)})
     rules = [Contender(*catalogue.rule(name, known.tracking_uri)) for name in (known.rule, *known.against)]
     contenders = distinct([*rules, Contender("random", *catalogue.built_in("random"))])
     ours = contenders[0].name
-    path: Path = known.run_dir or Path("out") / "transfer" / f"{ours}-{known.suite}"
-    settings = {"rule": known.rule, "suite": known.suite, "seeds": known.seeds, "against": " ".join(known.against)}
+    path: Path = known.run_dir or Path("out") / "transfer" / _folder_name(ours, known.suite, known.split)
+    settings = {"rule": known.rule, "seeds": known.seeds, "against": " ".join(known.against)}
+    settings |= {"suite": " ".join(known.suite), "split": known.split}
     settings["rules"] = " ".join(fingerprint(c) for c in contenders)  # an address may come to hold another rule
     tags = {"learned_rl.kind": "transfer", "learned_rl.rule": ours, "git.commit": git_commit()}
     with recording(path, settings, known, "transfer", tags) as (folder, journal, stop):
@@ -80,6 +82,21 @@ def _record(comparison: Comparison, seeds: int, ours: str, folder: RunFolder, jo
     )
     print(f"\n{text}\n{folder.path / 'report'}", flush=True)
     return {"path": str(folder.path), "iqm": aggregates, "report": str(folder.path / "report")}
+
+
+def _folder_name(ours: str, suites: Sequence[str], split: str) -> str:
+    return "-".join([ours, "+".join(suites), *([] if split == "test" else [split])])
+
+
+def together(suites: Mapping[str, Sequence[Trial]]) -> tuple[Trial, ...]:
+    """The trials of several suites: each once, and those of one name, but with other settings, told apart by suite."""
+    found = [(suite, trial) for suite, trials in suites.items() for trial in trials]
+    one_name = {trial.name: {other for _, other in found if other.name == trial.name} for _, trial in found}
+    labelled = (
+        trial if len(one_name[trial.name]) == 1 else replace(trial, label=f"{suite}.{trial.name}")
+        for suite, trial in found
+    )
+    return tuple(dict.fromkeys(labelled))
 
 
 def distinct(contenders: Sequence[Contender]) -> list[Contender]:

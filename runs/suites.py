@@ -1,4 +1,7 @@
-"""Suites: held-out tasks, each with the shape of the training run that agents get on it. One function a suite.
+"""Suites: tasks in three splits, each with the shape of the training run that agents get on it. One function a suite.
+
+Rules are meta-trained on `train` (or on anything else that is not `test`), chosen and tuned on `validation`, and
+compared on `test`. Splits are apart by construction: other environments, other sizes or disjoint ranges of a parameter.
 
 Listed from this file (`runs.catalogue.suites`): every public function here is a suite.
 """
@@ -21,6 +24,7 @@ class Trial:
       tasks: what each agent draws its task from.
       network: what agents are.
       streams, steps, updates: as in `learned_rl.lifetime.Lifetime`.
+      label: what it is called in a comparison; the family's name if empty.
     """
 
     tasks: TaskFamily
@@ -28,77 +32,198 @@ class Trial:
     streams: int = 16
     steps: int = 16
     updates: int = 400
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.tasks.name
 
     @property
     def env_steps(self) -> int:
         return self.streams * self.steps * self.updates
 
 
-def small() -> tuple[Trial, ...]:
+@dataclass(frozen=True)
+class Suite:
+    """Trials in three splits.
+
+    Attributes:
+      train: what a rule may be meta-trained on, and still be held out from `test`.
+      validation: what rules and baselines are chosen and tuned on.
+      test: what is reported.
+      same_distribution: the question is how well a rule does on new draws of what it was trained on, as in the few-shot
+        literature: all splits are the same trials, and nothing here is held out but the draws.
+
+    Raises:
+      ValueError: a split is empty, or two trials of one split have the same name.
+    """
+
+    train: tuple[Trial, ...]
+    validation: tuple[Trial, ...]
+    test: tuple[Trial, ...]
+    same_distribution: bool = False
+
+    def __post_init__(self):
+        for split in ("train", "validation", "test"):
+            names = [trial.name for trial in self.split(split)]
+            if not names or len({*names}) < len(names):
+                raise ValueError(f"a split has at least one trial, and each once, but {split} has {names}")
+
+    def split(self, name: str) -> tuple[Trial, ...]:
+        """`train`, `validation` or `test`."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+def _new_draws(*trials: Trial) -> Suite:
+    return Suite(trials, trials, trials, same_distribution=True)
+
+
+def small() -> Suite:
     """Navigation, credit assignment, exploration, control: 5e4 steps each; the recipe `default` sees none of them."""
-    tasks = (families.meta_maze(), families.umbrella_chain(), families.deep_sea(), families.fixed("Acrobot-v1"))
-    return tuple(Trial(family, updates=200) for family in tasks)
+
+    def trials(maze: int, chain: tuple[int, int], sea: int, swing: TaskFamily) -> tuple[Trial, ...]:
+        tasks = (families.meta_maze(maze), families.umbrella_chain(*chain), families.deep_sea(sea), swing)
+        return tuple(Trial(family, updates=200) for family in tasks)
+
+    return Suite(
+        train=trials(5, (21, 40), 6, families.acrobot(1.1, 1.5)),
+        validation=trials(9, (41, 60), 10, families.acrobot(0.7, 0.9)),
+        test=trials(7, (5, 20), 8, families.fixed("Acrobot-v1")),
+    )
 
 
-def grid() -> tuple[Trial, ...]:
+def grid() -> Suite:
     """Small mazes: sparse goals, walls, slippery floors."""
-    return tuple(Trial(t) for t in (families.meta_maze(), families.four_rooms(), families.fixed("FrozenLake-misc")))
+
+    def trials(maze: int, rooms: TaskFamily, **ice: float) -> tuple[Trial, ...]:
+        return tuple(Trial(t) for t in (families.meta_maze(maze), rooms, families.fixed("FrozenLake-misc", **ice)))
+
+    return Suite(
+        train=trials(5, families.four_rooms((0.0, 0.15)), success_rate=0.8),
+        validation=trials(9, families.four_rooms((0.15, 0.3)), success_rate=0.5),
+        test=trials(7, families.four_rooms()),
+    )
 
 
-def rooms() -> tuple[Trial, ...]:
+def rooms() -> Suite:
     """Four rooms with something hidden in them, agents that are tables, lives of 1200 steps in one stream."""
-    tasks = (families.random_abc(), families.key_box(), families.empty_rooms())
-    return tuple(Trial(family, Network(MLP(())), streams=1, steps=8, updates=150) for family in tasks)
+
+    def trials(size: int, length: int) -> tuple[Trial, ...]:
+        tasks = (families.random_abc(size, length), families.key_box(size, length), families.empty_rooms(size, length))
+        return tuple(Trial(family, Network(MLP(())), streams=1, steps=8, updates=150) for family in tasks)
+
+    return Suite(train=trials(7, 42), validation=trials(9, 54), test=trials(5, 30))
 
 
-def smoke() -> tuple[Trial, ...]:
+def smoke() -> Suite:
     """One tiny trial, to see that everything works."""
-    return (Trial(families.fixed("CartPole-v1"), Network(MLP((8,))), streams=4, steps=8, updates=64),)
+
+    def trial(tasks: TaskFamily) -> tuple[Trial, ...]:
+        return (Trial(tasks, Network(MLP((8,))), streams=4, steps=8, updates=64),)
+
+    return Suite(trial(families.catch(5, 5)), trial(families.cartpole(1.1, 2.0)), trial(families.fixed("CartPole-v1")))
 
 
-def classic() -> tuple[Trial, ...]:
-    """Classic control with discrete actions, physics as published."""
-    return tuple(Trial(families.fixed(env), updates=1000) for env in ("CartPole-v1", "Acrobot-v1", "MountainCar-v0"))
+def classic() -> Suite:
+    """Classic control with discrete actions: to be learned with other physics than published, and tested with those."""
+
+    def trials(*tasks: TaskFamily) -> tuple[Trial, ...]:
+        return tuple(Trial(family, updates=1000) for family in tasks)
+
+    return Suite(
+        train=trials(families.cartpole(1.1, 2.0), families.acrobot(1.1, 1.5), families.mountain_car(1.1, 1.4)),
+        validation=trials(families.cartpole(0.6, 0.9), families.acrobot(0.7, 0.9), families.mountain_car(0.8, 0.9)),
+        test=trials(*map(families.fixed, ("CartPole-v1", "Acrobot-v1", "MountainCar-v0"))),
+    )
 
 
-def bsuite() -> tuple[Trial, ...]:
+def bsuite() -> Suite:
     """bsuite's small tasks: credit over 5 to 100 steps, one bandit, one exploration problem."""
-    names = (families.catch(), families.discounting_chain(), families.umbrella_chain(), families.simple_bandit())
-    return (*(Trial(tasks) for tasks in names), Trial(families.deep_sea()))
+
+    def trials(catch: tuple[int, int], chain: tuple[int, int], arms: TaskFamily, sea: int) -> tuple[Trial, ...]:
+        tasks = (families.catch(*catch), families.umbrella_chain(*chain), arms, families.deep_sea(sea))
+        return tuple(Trial(family) for family in tasks)
+
+    first, *others = trials((10, 5), (5, 20), families.simple_bandit(), 8)
+    return Suite(
+        train=trials((5, 5), (21, 40), families.simple_bandit(5), 6),
+        validation=trials((8, 7), (41, 60), families.simple_bandit(8), 10),
+        test=(first, Trial(families.discounting_chain()), *others),
+    )
 
 
-def _minatar(*games: str) -> tuple[Trial, ...]:
+def bandits_mdps() -> Suite:
+    """Bandits of three kinds and random Markov decision processes: other numbers of arms, states and odds per split."""
+
+    def trials(odds: tuple[float, float], noise: tuple[float, float], arms: int, states: int) -> tuple[Trial, ...]:
+        tasks = (
+            families.bernoulli_bandit(*odds),
+            families.gaussian_bandit(*noise),
+            families.simple_bandit(arms),
+            families.bandit(arms),
+            families.mdp(states, choices=arms),
+        )
+        return tuple(Trial(family, Network(MLP((32,))), updates=100) for family in tasks)
+
+    return Suite(
+        train=trials((0.05, 0.2), (0.3, 1.0), 4, 5),
+        validation=trials((0.2, 0.3), (1.0, 1.5), 6, 8),
+        test=trials((0.3, 0.45), (0.1, 0.3), 8, 10),
+    )
+
+
+def _minatar(*tasks: TaskFamily) -> tuple[Trial, ...]:
     network = Network(MLP((64, 64), nn.relu))
-    return tuple(Trial(families.minatar(game), network, 64, 128, 122) for game in games)
+    return tuple(Trial(family, network, 64, 128, 122) for family in tasks)
 
 
-def minatar() -> tuple[Trial, ...]:
+def minatar() -> Suite:
     """The four quick MinAtar games, 1e6 steps each; network and rollouts as in the field's PPO reference."""
-    return _minatar("Asterix", "Breakout", "Freeway", "SpaceInvaders")
+    return Suite(
+        train=_minatar(*(families.minatar_paced(game, 1.4, 2.0) for game in families.PACED)),
+        validation=_minatar(*(families.minatar_paced(game, 0.4, 0.8) for game in families.PACED)),
+        test=_minatar(*map(families.minatar, ("Asterix", "Breakout", "Freeway", "SpaceInvaders"))),
+    )
 
 
-def minatar_held_out() -> tuple[Trial, ...]:
+def minatar_held_out() -> Suite:
     """The two quick MinAtar games that the recipe drift-minatar does not train on."""
-    return _minatar("Freeway", "SpaceInvaders")
+    return Suite(
+        train=_minatar(*map(families.minatar, ("Breakout", "Asterix"))),
+        validation=_minatar(families.minatar_paced("Asterix", 0.4, 0.8)),
+        test=_minatar(*map(families.minatar, ("Freeway", "SpaceInvaders"))),
+    )
 
 
-def grid_to_all() -> tuple[Trial, ...]:
-    """What the recipe lpg-grid is carried to: classic control, bsuite's chains and MinAtar."""
-    return (*classic(), Trial(families.umbrella_chain()), Trial(families.deep_sea()), *_minatar("Asterix", "Breakout"))
+def grid_to_all() -> Suite:
+    """From mazes, chains and bandits, as in the recipe lpg-grid, to classic control, bsuite's chains and MinAtar."""
+    seen = (families.meta_maze(), families.four_rooms(), families.catch(), families.discounting_chain())
+    bandits = (families.bernoulli_bandit(), families.simple_bandit())
+    near = (families.meta_maze(9), families.four_rooms((0.0, 0.3)), families.catch(8, 7), families.gaussian_bandit())
+    chains = (families.umbrella_chain(), families.deep_sea())
+    return Suite(
+        train=tuple(map(Trial, (*seen, *bandits))),
+        validation=tuple(map(Trial, near)),
+        test=(
+            *classic().test,
+            *map(Trial, chains),
+            *_minatar(*map(families.minatar, ("Asterix", "Breakout"))),
+        ),
+    )
 
 
-def few_shot_bandits() -> tuple[Trial, ...]:
+def few_shot_bandits() -> Suite:
     """Trials of ten pulls of five arms; agents with a memory, which a rule that brings its own does not need."""
     network = Network(MLP(()), memory=GRU(64), separate=False)
-    return (Trial(families.bandit_trials(), network, streams=1024, steps=10, updates=100),)
+    return _new_draws(Trial(families.bandit_trials(), network, streams=1024, steps=10, updates=100))
 
 
-def few_shot_navigation() -> tuple[Trial, ...]:
+def few_shot_navigation() -> Suite:
     """Walks to a hidden goal, 20 episodes between two updates, of which there are three."""
-    return (Trial(families.navigation(), streams=20, steps=100, updates=4),)
+    return _new_draws(Trial(families.navigation(), streams=20, steps=100, updates=4))
 
 
-def few_shot_grid() -> tuple[Trial, ...]:
+def few_shot_grid() -> Suite:
     """Trials of four episodes on a grid with a hidden goal; agents with a memory, unless a rule brings its own."""
     network = Network(MLP(()), memory=GRU(64), separate=False)
-    return (Trial(families.goal_grid_trials(), network, streams=256, steps=60, updates=100),)
+    return _new_draws(Trial(families.goal_grid_trials(), network, streams=256, steps=60, updates=100))

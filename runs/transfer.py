@@ -89,17 +89,17 @@ def compare(
     results: dict[str, dict[str, Curves]] = {c.name: {} for c in contenders}
     pairs = [(trial, c) for trial in trials for c in contenders]
     for done, (trial, c) in enumerate(pairs):
-        if not progress(done, len(pairs), f"{c.name} on {trial.tasks.name}"):
+        if not progress(done, len(pairs), f"{c.name} on {trial.name}"):
             return None
-        file = folder / f"{trial.tasks.name}--{c.name}--{_identity(trial, c, seeds, seed)}.json"
+        file = folder / f"{trial.name}--{c.name}--{_identity(trial, c, seeds, seed)}.json"
         if not file.exists():
             curves = train_agents(trial, c.rule, c.theta, seeds, seed)
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(file, json.dumps({k: v.tolist() for k, v in curves._asdict().items()}).encode())
         saved = json.loads(file.read_bytes())
-        results[c.name][trial.tasks.name] = Curves(np.array(saved["returns"]), np.array(saved["scores"]))
+        results[c.name][trial.name] = Curves(np.array(saved["returns"]), np.array(saved["scores"]))
     progress(len(pairs), len(pairs), "done")
-    return Comparison(tuple(t.tasks.name for t in trials), tuple(t.env_steps for t in trials), results)
+    return Comparison(tuple(t.name for t in trials), tuple(t.env_steps for t in trials), results)
 
 
 def fingerprint(contender: Contender) -> str:

@@ -9,20 +9,25 @@ from runs.commands import options
 from runs.errors import UsageError
 
 NAME, HELP = "transfer", "train agents with a frozen rule on held-out tasks, beside baselines"
+SPLITS = ("train", "validation", "test")
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("rule", metavar="RULE", help=options.RULE)
-    command.add_argument("--suite", default="small", metavar="NAME", help="see `learned-rl list suites`")
+    command.add_argument(
+        "--suite", nargs="+", default=["small"], metavar="NAME", help="see `learned-rl list suites`; default: small"
+    )
+    command.add_argument("--split", default="test", choices=SPLITS, help="of each suite; default: test")
     command.add_argument("--against", nargs="+", default=["a2c", "ppo"], metavar="RULE", help="default: a2c ppo")
     command.add_argument("--seeds", type=int, default=10, metavar="N", help="agents per rule and task")
-    command.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/transfer/RULE-SUITE")
+    command.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/transfer/RULE-SUITE[-SPLIT]")
     options.store(command)
     options.quiet(command)
 
 
 def run(known: argparse.Namespace) -> dict[str, Any]:
-    catalogue.check_suite(known.suite)
+    for name in known.suite:
+        catalogue.check_suite(name)
     for address in (known.rule, *known.against):
         catalogue.check_rule(address)
     if known.seeds < 1:
