@@ -10,7 +10,8 @@ from typing import Any
 from learned_rl import rooms
 from learned_rl.few_shot_tasks import Bandit, TabularMDP
 from learned_rl.goal_tasks import GoalGrid, Navigation
-from learned_rl.gymnax_tasks import Constant, GymnaxFamily, IntegersIn, LogUniform, Sampler, SpikeAt, Uniform
+from learned_rl.gymnax_tasks import GymnaxFamily
+from learned_rl.samplers import Constant, IntegersIn, LogUniform, Sampler, SpikeAt, Uniform
 from learned_rl.trials import Trials
 
 

@@ -107,7 +107,7 @@ class GoalGrid:
 
     @property
     def actions(self) -> Discrete:
-        return Discrete(len(_MOVES))
+        return Discrete(len(MOVES))
 
     @property
     def goals(self) -> tuple[tuple[int, int], ...]:
@@ -127,7 +127,7 @@ class GoalGrid:
         self, task: Int[Array, "2"], state: Place, action: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[Place, TimeStep]:
         del key
-        position = jnp.clip(state.position + jnp.array(_MOVES, jnp.int32)[action], 0, self.size - 1)
+        position = jnp.clip(state.position + jnp.array(MOVES, jnp.int32)[action], 0, self.size - 1)
         state = Place(position, state.time + 1)
         return state, TimeStep(
             reward=jnp.where(jnp.all(position == task), jnp.float32(1.0), jnp.float32(-0.1)),
@@ -141,4 +141,4 @@ class GoalGrid:
         return jax.nn.one_hot(row * self.size + column, self.size**2)
 
 
-_MOVES = ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1))  # stay, up, right, down, left
+MOVES = ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1))  # stay, up, right, down, left

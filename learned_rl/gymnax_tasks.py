@@ -12,15 +12,17 @@ it is refused here. Seaquest-MinAtar is 30 to 100 times slower than its siblings
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
+from learned_rl.samplers import Sampler
 from learned_rl.types import Actions, Continuous, Discrete, TimeStep
 
 UNUSABLE = {"MNISTBandit-bsuite": "it downloads its data set when it is built"}
@@ -52,66 +54,6 @@ def _environment(env_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[Any
 def environment_ids() -> tuple[str, ...]:
     """Every gymnax environment that can be a task here."""
     return tuple(name for name in _gymnax().registered_envs if name not in UNUSABLE)
-
-
-class Sampler(Protocol):
-    """Draws the value of one environment parameter."""
-
-    def __call__(self, key: PRNGKeyArray) -> Array: ...
-
-
-@dataclass(frozen=True)
-class Constant:
-    """Always `value`: to switch an environment's option on."""
-
-    value: bool | int | float
-
-    def __call__(self, key: PRNGKeyArray) -> Array:
-        return jnp.asarray(self.value)
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Uniform in [low, high)."""
-
-    low: float
-    high: float
-
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, ""]:
-        return jax.random.uniform(key, (), minval=self.low, maxval=self.high)
-
-
-@dataclass(frozen=True)
-class LogUniform:
-    """Log-uniform in [low, high): scales, such as masses, are drawn by factors."""
-
-    low: float
-    high: float
-
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, ""]:
-        return jnp.exp(jax.random.uniform(key, (), minval=jnp.log(self.low), maxval=jnp.log(self.high)))
-
-
-@dataclass(frozen=True)
-class IntegersIn:
-    """Uniform over the integers low ... high, both included."""
-
-    low: int
-    high: int
-
-    def __call__(self, key: PRNGKeyArray) -> Num[Array, ""]:
-        return jax.random.randint(key, (), self.low, self.high + 1)
-
-
-@dataclass(frozen=True)
-class SpikeAt:
-    """A vector of ones, `size` long, with `value` at a uniformly drawn place: which arm, or which chain, pays best."""
-
-    size: int
-    value: float
-
-    def __call__(self, key: PRNGKeyArray) -> Float[Array, " size"]:
-        return jnp.ones(self.size).at[jax.random.randint(key, (), 0, self.size)].set(self.value)
 
 
 class GymnaxTask(NamedTuple):
@@ -162,6 +104,25 @@ class GymnaxFamily:
             if not hasattr(params, field):
                 raise ValueError(f"{self.env_id} has no parameter {field!r}; it has {sorted(params.__dict__)}")
         return env, params
+
+    @property
+    def environment(self) -> str:
+        return self.env_id
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Options, physics, and the hidden state variables that have a sampler of their own.
+
+        A hidden variable that a reset draws is within what it is for whoever does not hide it.
+        """
+        env, params = self._made
+        usual = {
+            name: option.default
+            for name, option in inspect.signature(type(env)).parameters.items()
+            if option.default is not option.empty
+        }
+        drawn = {f"state.{field}": sampler for field, sampler in self.hidden if sampler}
+        return usual | dict(self.options) | vars(params) | dict(self.vary) | drawn
 
     @property
     def obs_shape(self) -> tuple[int, ...]:

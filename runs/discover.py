@@ -9,10 +9,10 @@ import jax
 
 from learned_rl import rule_json
 from learned_rl.rule_file import load_rule
-from runs import catalogue
+from runs import catalogue, leakage
 from runs.devices import lives_over, prepare
 from runs.errors import ConfigurationError
-from runs.evaluation import compared
+from runs.evaluation import Plan, compared
 from runs.experiment import Experiment
 from runs.folder import RunFolder, git_commit
 from runs.journal import Journal, read_events
@@ -20,6 +20,7 @@ from runs.loop import Outcome, train
 from runs.overrides import apply_overrides, flatten
 from runs.parts import loaded
 from runs.recording import recording, stopped
+from runs.suites import Trial
 from runs.transfer import Contender
 
 
@@ -33,10 +34,10 @@ def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str
             print(f"--{name} {value}")
         return {"configuration": settings}
     path: Path = known.run_dir or Path("out") / recipe
+    held_out, notes = _held_out(experiment)
     _check(experiment)
     if not (path / "checkpoints").exists():  # a run that goes on has them already
         loaded(experiment.sources, jax.eval_shape(experiment.rule.init, jax.random.key(0)), known.tracking_uri)
-    held_out = catalogue.suite(experiment.transfer.suite).test if experiment.transfer.suite else ()
     sharded = lives_over(experiment.outer.batches, known.devices)
     with recording(path, settings, known, experiment.name, _tags(experiment)) as (folder, journal, stop):
         with sharded:
@@ -45,8 +46,8 @@ def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str
             return stopped(folder, stop, f"at step {outcome.step}") | {"step": outcome.step}
         summary = _publish(experiment, folder, journal, outcome)
         if held_out:
-            contenders = _contenders(experiment, outcome, folder)
-            summary |= compared(held_out, contenders, experiment.transfer.seeds, folder, journal, stop, known.quiet)
+            plan = Plan(held_out, _contenders(experiment, outcome, folder), experiment.transfer.seeds, notes)
+            summary |= compared(plan, folder, journal, stop, known.quiet)
     return summary
 
 
@@ -64,6 +65,18 @@ def _check(experiment: Experiment) -> None:
         jax.eval_shape(lambda theta, key: experiment.learner.init(experiment.problems, theta, key), theta, key)
     except ValueError as mistake:
         raise ConfigurationError(str(mistake)) from mistake
+
+
+def _held_out(experiment: Experiment) -> tuple[tuple[Trial, ...], dict[str, str]]:
+    """What the rule will be tested on, with notes; refused before the training if it is no more than that."""
+    suite = experiment.transfer.suite
+    if not suite:
+        return (), {}
+    trials = catalogue.suite(suite).test
+    found = leakage.leaks({suite: trials}, experiment.name, leakage.describe_all(experiment.families))
+    if not experiment.transfer.allow_overlap:
+        leakage.refuse(found, "--transfer.allow_overlap true")
+    return trials, leakage.notes(found)
 
 
 def _tags(experiment: Experiment) -> dict[str, str]:

@@ -1,13 +1,16 @@
 """`learned-rl transfer`: agents trained with frozen rules on a suite, compared and recorded."""
 
 import argparse
+import collections
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from runs import catalogue, tables
+from learned_rl.rule_file import LoadedRule
+from runs import catalogue, leakage, tables
 from runs.comparison import Comparison
 from runs.devices import prepare
 from runs.folder import RunFolder, git_commit
@@ -21,28 +24,49 @@ from runs.transfer import Contender, compare, fingerprint
 def transfer(known: argparse.Namespace) -> dict[str, Any]:
     """Trains agents with a frozen rule on one or several suites, beside built-in or other rules."""
     prepare()
-    trials = together({name: catalogue.suite(name).split(known.split) for name in dict.fromkeys(known.suite)})
-    rules = [Contender(*catalogue.rule(name, known.tracking_uri)) for name in (known.rule, *known.against)]
+    suites = together({name: catalogue.suite(name).split(known.split) for name in dict.fromkeys(known.suite)})
+    loaded = [catalogue.loaded(address, known.tracking_uri) for address in (known.rule, *known.against)]
+    found = [leak for name, rule in loaded for leak in _leaks(suites, name, rule)]
+    if not known.allow_overlap:
+        leakage.refuse(found, "--allow-overlap")
+    rules = [Contender(name, rule.rule, rule.theta) for name, rule in loaded]
     contenders = distinct([*rules, Contender("random", *catalogue.built_in("random"))])
+    trials = tuple(dict.fromkeys(itertools.chain.from_iterable(suites.values())))
+    plan = Plan(trials, contenders, known.seeds, leakage.notes(found))
     ours = contenders[0].name
     path: Path = known.run_dir or Path("out") / "transfer" / _folder_name(ours, known.suite, known.split)
     settings = {"rule": known.rule, "seeds": known.seeds, "against": " ".join(known.against)}
-    settings |= {"suite": " ".join(known.suite), "split": known.split}
+    settings |= {"suite": " ".join(known.suite), "split": known.split, "allow_overlap": known.allow_overlap}
     settings["rules"] = " ".join(fingerprint(c) for c in contenders)  # an address may come to hold another rule
     tags = {"learned_rl.kind": "transfer", "learned_rl.rule": ours, "git.commit": git_commit()}
     with recording(path, settings, known, "transfer", tags) as (folder, journal, stop):
-        return compared(trials, contenders, known.seeds, folder, journal, stop, known.quiet)
+        return compared(plan, folder, journal, stop, known.quiet)
 
 
-def compared(
-    trials: Sequence[Trial],
-    contenders: Sequence[Contender],
-    seeds: int,
-    folder: RunFolder,
-    journal: Journal,
-    stop: StopRequest,
-    quiet: bool,
-) -> dict[str, Any]:
+def _leaks(suites: Mapping[str, Sequence[Trial]], name: str, rule: LoadedRule) -> list[leakage.Leak]:
+    """Which tasks the rule was trained on, as far as its record says; what it does not say is said."""
+    if missing := leakage.unknown(name, rule.theta, rule.record):
+        print(missing, file=sys.stderr, flush=True)
+    return leakage.leaks(suites, name, leakage.recorded(rule.record) or ())
+
+
+class Plan(NamedTuple):
+    """What is compared.
+
+    Attributes:
+      trials: on what.
+      contenders: the rule in question first.
+      seeds: agents per contender and trial.
+      notes: of trials, by name, for the table.
+    """
+
+    trials: Sequence[Trial]
+    contenders: Sequence[Contender]
+    seeds: int
+    notes: Mapping[str, str]
+
+
+def compared(plan: Plan, folder: RunFolder, journal: Journal, stop: StopRequest, quiet: bool) -> dict[str, Any]:
     """Compares, and records the outcome."""
 
     def show(done: int, total: int, text: str) -> bool:
@@ -50,15 +74,16 @@ def compared(
             print(f"transfer {done}/{total}  {text}", file=sys.stderr, flush=True)
         return not stop.requested
 
-    comparison = compare(trials, contenders, seeds, folder.path / "transfer", show)
+    comparison = compare(plan.trials, plan.contenders, plan.seeds, folder.path / "transfer", show)
     if comparison is None:
         return stopped(folder, stop, "between two transfer evaluations")
-    return _record(comparison, seeds, contenders[0].name, folder, journal)
+    return _record(comparison, plan, folder, journal)
 
 
-def _record(comparison: Comparison, seeds: int, ours: str, folder: RunFolder, journal: Journal) -> dict[str, Any]:
+def _record(comparison: Comparison, plan: Plan, folder: RunFolder, journal: Journal) -> dict[str, Any]:
     """Table and figures in `report/`, one nested run per task and rule, and the table on the terminal."""
-    text = tables.write(comparison, seeds, ours, folder.path / "report")
+    seeds, ours = plan.seeds, plan.contenders[0].name
+    text = tables.write(comparison, seeds, ours, folder.path / "report", plan.notes)
     for name, by_task in comparison.results.items():
         for task, steps in zip(comparison.tasks, comparison.env_steps, strict=True):
             scores = by_task[task].scores
@@ -88,15 +113,16 @@ def _folder_name(ours: str, suites: Sequence[str], split: str) -> str:
     return "-".join([ours, "+".join(suites), *([] if split == "test" else [split])])
 
 
-def together(suites: Mapping[str, Sequence[Trial]]) -> tuple[Trial, ...]:
-    """The trials of several suites: each once, and those of one name, but with other settings, told apart by suite."""
-    found = [(suite, trial) for suite, trials in suites.items() for trial in trials]
-    one_name = {trial.name: {other for _, other in found if other.name == trial.name} for _, trial in found}
-    labelled = (
-        trial if len(one_name[trial.name]) == 1 else replace(trial, label=f"{suite}.{trial.name}")
-        for suite, trial in found
-    )
-    return tuple(dict.fromkeys(labelled))
+def together(suites: Mapping[str, Sequence[Trial]]) -> dict[str, list[Trial]]:
+    """The trials of several suites, with those of one name, but with other settings, labelled by suite."""
+    alike = collections.defaultdict(set)
+    for trial in itertools.chain.from_iterable(suites.values()):
+        alike[trial.name].add(trial)
+
+    def labelled(suite: str, trial: Trial) -> Trial:
+        return trial if len(alike[trial.name]) == 1 else replace(trial, label=f"{suite}.{trial.name}")
+
+    return {suite: [labelled(suite, trial) for trial in trials] for suite, trials in suites.items()}
 
 
 def distinct(contenders: Sequence[Contender]) -> list[Contender]:

@@ -36,11 +36,14 @@ class Transfer:
       suite: held-out suite (`learned-rl list suites`); empty for none.
       against: built-in rules that are trained on the same tasks with the same environment steps.
       seeds: agents per rule and task.
+      allow_overlap: evaluate on tasks from inside the training distribution too: new draws are the question. Otherwise
+        they are refused, before anything is trained.
     """
 
     suite: str = "small"
     against: tuple[str, ...] = ("a2c", "ppo")
     seeds: int = 10
+    allow_overlap: bool = False
 
     def __post_init__(self):
         if self.seeds < 1:

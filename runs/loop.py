@@ -15,6 +15,7 @@ from runs.durable import disk_errors
 from runs.errors import DiskError, NumericalStop
 from runs.experiment import Experiment
 from runs.journal import Journal
+from runs.leakage import RECORDED, describe_all
 from runs.overrides import flatten
 from runs.parts import loaded
 from runs.programs import Programs
@@ -117,6 +118,7 @@ def _save_rule(experiment: Experiment, state: Any, folder: Path, step: int, metr
         "outer_step": step,
         "env_steps": step * experiment.env_steps_per_step,
         "families": [tasks.name for tasks in experiment.families],
+        RECORDED: describe_all(experiment.families),
         "inner": flatten(experiment.inner),
         "network": flatten(experiment.network),
         "seed": experiment.seed,

@@ -2,15 +2,20 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from runs.comparison import Comparison
 from runs.durable import replace_file
 from runs.statistics import bootstrap
 
 
-def markdown(comparison: Comparison, seeds: int) -> str:
-    """Mean return per task and contender with 95 % bootstrap intervals, and the normalised IQM over all tasks."""
+def markdown(comparison: Comparison, seeds: int, notes: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Mean return per task and contender with 95 % bootstrap intervals, and the normalised IQM over all tasks.
+
+    `notes` of tasks stand beside their names.
+    """
     names = list(comparison.results)
     lines = ["| task (environment steps) | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for i, (task, steps) in enumerate(zip(comparison.tasks, comparison.env_steps, strict=True)):
@@ -18,7 +23,8 @@ def markdown(comparison: Comparison, seeds: int) -> str:
         for name in names:
             interval = bootstrap(lambda s: float(s.mean()), comparison.scores(name)[:, i : i + 1])
             cells.append(f"{interval.point:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
-        lines.append(f"| {task} ({steps:,}) | " + " | ".join(cells) + " |")
+        note = f"; {notes[task]}" if task in notes else ""
+        lines.append(f"| {task} ({steps:,}{note}) | " + " | ".join(cells) + " |")
     lines.append("| **normalised IQM** | " + " | ".join(f"**{comparison.aggregate(name)}**" for name in names) + " |")
     note = (
         f"\n{seeds} agents per cell, equal environment steps for every rule; return over the last tenth of training; "
@@ -39,12 +45,18 @@ def scores_csv(comparison: Comparison) -> str:
     return out.getvalue()
 
 
-def write(comparison: Comparison, seeds: int, ours: str, folder: Path) -> str:
+def write(
+    comparison: Comparison,
+    seeds: int,
+    ours: str,
+    folder: Path,
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Writes `table.md`, `scores.csv` and two figures into `folder`; returns the table and the verdicts."""
     from runs import figures  # matplotlib takes a second to import
 
     verdicts = [comparison.verdict(ours, name) for name in comparison.results if name not in (ours, "random")]
-    text = markdown(comparison, seeds) + "\n" + "\n".join(f"- {v}" for v in verdicts) + "\n"
+    text = markdown(comparison, seeds, notes) + "\n" + "\n".join(f"- {v}" for v in verdicts) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / "table.md", text.encode())
     replace_file(folder / "scores.csv", scores_csv(comparison).encode())

@@ -36,5 +36,5 @@ def experiment() -> Experiment:
         steps=10_000,
         report_every=100,
         checkpoint_every=1000,
-        transfer=Transfer(suite="rooms", against=("a2c", "count-bonus"), seeds=100),
+        transfer=Transfer(suite="rooms", against=("a2c", "count-bonus"), seeds=100, allow_overlap=True),
     )

@@ -34,5 +34,5 @@ def experiment() -> Experiment:
         steps=steps,
         report_every=10,
         checkpoint_every=100,
-        transfer=Transfer(suite="few_shot_navigation", against=("a2c", "ppo"), seeds=8),
+        transfer=Transfer(suite="few_shot_navigation", against=("a2c", "ppo"), seeds=8, allow_overlap=True),
     )

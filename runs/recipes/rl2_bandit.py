@@ -27,5 +27,5 @@ def experiment() -> Experiment:
         steps=steps,
         report_every=50,
         checkpoint_every=500,
-        transfer=Transfer(suite="few_shot_bandits", against=("a2c",), seeds=2),
+        transfer=Transfer(suite="few_shot_bandits", against=("a2c",), seeds=2, allow_overlap=True),
     )

@@ -14,7 +14,8 @@ def experiment() -> Experiment:
     return Experiment(
         name="schedule-control",
         rule=Schedule(base=ActorCritic(), learned=("learning_rate", "discount", "trace", "entropy")),
-        families=(families.cartpole(), families.acrobot(), families.catch()),
+        # The suite has the published physics.
+        families=(families.cartpole(1.1, 2.0), families.acrobot(1.1, 1.5), families.catch()),
         outer=GradientDescent(
             PersistentES(horizon=40, window=4, lives=32, std=0.1, stagger=True, microbatch=16), learning_rate=0.02
         ),

@@ -26,5 +26,5 @@ def experiment() -> Experiment:
         steps=steps,
         report_every=20,
         checkpoint_every=100,
-        transfer=Transfer(suite="few_shot_grid", against=("a2c",), seeds=2),
+        transfer=Transfer(suite="few_shot_grid", against=("a2c",), seeds=2, allow_overlap=True),
     )

@@ -8,16 +8,9 @@ import numpy as np
 import pytest
 
 from learned_rl import families
-from learned_rl.gymnax_tasks import (
-    Constant,
-    GymnaxFamily,
-    IntegersIn,
-    LogUniform,
-    SpikeAt,
-    Uniform,
-    environment_ids,
-)
+from learned_rl.gymnax_tasks import GymnaxFamily, environment_ids
 from learned_rl.rollout import restart
+from learned_rl.samplers import Constant, IntegersIn, LogUniform, SpikeAt, Uniform
 from learned_rl.types import Continuous, Discrete, TaskFamily
 
 

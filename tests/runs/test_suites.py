@@ -47,7 +47,8 @@ def test_a_split_is_not_empty_and_has_each_name_once():
 
 def test_several_suites_are_one_comparison():
     longer = replace(ONE, updates=7)
-    assert together({"a": (ONE, OTHER), "b": (ONE,)}) == (ONE, OTHER)
-    names = [trial.name for trial in together({"a": (ONE, OTHER), "b": (longer,)})]
-    assert names == ["a.Catch-10x5", OTHER.name, "b.Catch-10x5"]
-    assert together({"a": (longer,)}) == (longer,)
+    assert together({"a": (ONE, OTHER), "b": (ONE,)}) == {"a": [ONE, OTHER], "b": [ONE]}
+    suites = together({"a": (ONE, OTHER), "b": (longer,)})
+    names = {suite: [trial.name for trial in trials] for suite, trials in suites.items()}
+    assert names == {"a": ["a.Catch-10x5", OTHER.name], "b": ["b.Catch-10x5"]}
+    assert [trial.updates for trial in suites["b"]] == [7]

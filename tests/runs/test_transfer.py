@@ -146,6 +146,12 @@ def test_the_table_the_scores_and_the_figures_are_written(tmp_path):
         assert (tmp_path / "report" / figure).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_note_stands_beside_the_name_of_its_task():
+    text = tables.markdown(comparison(a2c=[1.0, 2.0], random=[0.0, 0.0]), 2, {"task1": "seen before"})
+    assert "| task0 (1,000) |" in text
+    assert "| task1 (1,000; seen before) |" in text
+
+
 def test_contenders_of_one_name_are_told_apart_and_equal_ones_are_one():
     one, two = (contender("rule", np.float32([x]), zoo.a2c()) for x in (1, 2))
     assert [c.name for c in distinct([one, two, one, contender("a2c"), contender("a2c")])] == ["rule", "rule-2", "a2c"]
