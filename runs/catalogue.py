@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from runs.suites import Suite
 
 _HERE = Path(__file__).parent
+_SHIPPED = _HERE.parent / "learned_rl" / "shipped"
 _REMOTE = ("models:/", "runs:/")
 
 
@@ -36,6 +37,11 @@ def suites() -> dict[str, str]:
 def problems() -> dict[str, str]:
     """Oracle problems: name -> first line of its docstring."""
     return {name.replace("_", "-"): text for name, text in _functions("oracles.py").items()}
+
+
+def shipped() -> dict[str, Path]:
+    """Rules that were discovered here and come with the package: name -> folder with the rule file."""
+    return {file.parent.name: file.parent for file in sorted(_SHIPPED.glob("*/rule.json"))}
 
 
 def check_recipe(name: str) -> None:
@@ -61,17 +67,17 @@ def check_estimator(name: str) -> None:
 
 
 def check_rule(address: str) -> None:
-    """Raises a UsageError if `address` is neither a built-in rule nor a folder with a rule, nor looks like MLflow's."""
+    """Raises a UsageError if `address` is neither a rule of the package nor a folder with one, nor looks like MLflow's."""
     from learned_rl.zoo import BUILT_IN
 
-    path = Path(address)
-    if address in BUILT_IN or address.startswith(_REMOTE):
+    path, known = Path(address), [*BUILT_IN, *shipped()]
+    if address in known or address.startswith(_REMOTE):
         return
     if (path / "run.json").exists():
         raise UsageError(f"{address} is a run folder; the rule that it learned is {path / 'rule'}")
     if not path.is_dir():
         more = "; a rule is also a folder with a rule.json, or models:/NAME/VERSION"
-        _known(address, BUILT_IN, "built-in rule", more)
+        _known(address, dict.fromkeys(known), "built-in rule", more)
 
 
 def recipe(name: str) -> "Experiment":
@@ -138,7 +144,7 @@ def loaded(address: str, tracking_uri: str | None) -> "tuple[str, LoadedRule]":
 
         folder, name = fetch_rule(address, tracking_uri), address.split("/")[1].partition("@")[0]
     else:
-        folder = Path(address).absolute()
+        folder = shipped().get(address, Path(address)).absolute()
         name = folder.parent.name if folder.name == "rule" else folder.name  # `out/smoke/rule` is called smoke
     try:
         found = load_rule(folder)

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,14 @@ def _rules() -> Mapping[str, str]:
 
     hand = {name: description(make) for name, make in BUILT_IN.items()}
     learnable = {name: f"(to be learned) {description(make)}" for name, make in LEARNABLE.items()}
+    here = {name: _shipped(folder) for name, folder in catalogue.shipped().items()}
     published = {f"import {name}": description(make) for name, make in PUBLISHED.items()}
-    return hand | learnable | published
+    return hand | here | learnable | published
+
+
+def _shipped(folder: Path) -> str:
+    record = json.loads((folder / "rule.json").read_bytes())["record"]
+    return f"(discovered here) {record['about']}"
 
 
 def _estimators() -> Mapping[str, str]:

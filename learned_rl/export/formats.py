@@ -1,14 +1,16 @@
 """The formats that a rule can be written in, by name: `learned-rl export RULE --to FORMAT`."""
 
+import dataclasses
 import importlib.metadata
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from learned_rl.export import stablehlo, standalone
-from learned_rl.export.parts import Function, Part, part, parts
+from learned_rl.export.parts import Function, NotExportable, Part, part, parts
 from learned_rl.export.transform import transform
+from learned_rl.learned_optimizers.borrowed import Borrowed
 from learned_rl.types import Params, Rule, Theta
 
 README, LICENCE = "README.md", "LICENSE"
@@ -26,12 +28,32 @@ class Format(NamedTuple):
     write: Callable[[str, tuple[Part, ...], Params | None], dict[str, bytes]]
 
 
+def _self_contained(found: Iterable[Part]) -> None:
+    """Raises NotExportable if a part runs code of another library, which a file of its own cannot hold."""
+    for p in found:
+        if any(isinstance(settings, Borrowed) for settings in _nested(p.settings)):
+            raise NotExportable(
+                f"its {p.kind} runs code of learned_optimization; --to stablehlo has it compiled, and "
+                "learned_rl.export.as_optax where both are installed"
+            )
+
+
+def _nested(settings: Any) -> Iterator[Any]:
+    """A settings object and all that are inside it."""
+    yield settings
+    if dataclasses.is_dataclass(settings):
+        for field in dataclasses.fields(settings):
+            yield from _nested(getattr(settings, field.name))
+
+
 def _file(name: str, found: tuple[Part, ...], like: Params | None) -> dict[str, bytes]:
+    _self_contained(found)
     title = f"{' and '.join(p.kind for p in found).capitalize()} of a rule of learned-rl {_version()}, see {README}."
     return standalone.write(name, title, found)
 
 
 def _optax(name: str, found: tuple[Part, ...], like: Params | None) -> dict[str, bytes]:
+    _self_contained(found)
     (optimizer,) = found
     example = "tx = optimizer()  # for optax.chain, TrainState, ...; tx.update(gradient, state, params)"
     made = {"optimizer": Function(transform, {}, example)}

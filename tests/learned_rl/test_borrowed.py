@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl.export.formats import write
+from learned_rl.export.parts import NotExportable, as_optax
 from learned_rl.learned_optimizers.borrowed import AdafactorMLP, ElementMLP, LearnableAdam
 from learned_rl.learned_optimizers.library import importable
 from learned_rl.learned_optimizers.residual import Residual
@@ -83,3 +85,14 @@ def test_they_drive_rules_start_as_adam_inside_a_residual_and_are_carried_in_rul
     jax.tree.map(np.testing.assert_array_equal, lived(loaded.rule, loaded.theta), lived(rule, moved))
     different = jax.tree.map(lambda a, b: np.any(a != b), lived(rule, moved), lived(rule, theta))
     assert any(jax.tree.leaves(different))
+
+
+def test_files_that_need_jax_alone_are_refused_and_compiled_code_is_not():
+    rule = Optimised(ActorCritic(), Residual(learned=LearnableAdam()))
+    theta = rule.init(jax.random.key(0))
+    for form in ("optax", "standalone"):
+        with pytest.raises(NotExportable, match="runs code of learned_optimization; --to stablehlo"):
+            write(rule, theta, "rule", {}, form)
+    tx = as_optax(rule, theta)
+    moved, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    assert jax.tree.structure(moved) == jax.tree.structure(PARAMS)

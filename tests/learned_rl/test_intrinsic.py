@@ -16,6 +16,7 @@ from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import Drift
 from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
+from learned_rl.rules.intrinsic.history import happened
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
 from learned_rl.rules.intrinsic.reward import IntrinsicReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
@@ -124,6 +125,26 @@ def test_the_lifetime_reward_depends_on_the_past_of_all_streams_and_on_no_future
     assert np.all(influence[np.triu_indices(6, 1)] == 0)
     assert np.all(influence[np.tril_indices(6)] > 0)
     assert np.any(rollout.last[:3])  # also across ends of episodes
+
+
+def test_a_reward_of_state_and_action_reads_what_was_acted_on_and_not_what_it_led_to():
+    theta, memory = grown(STEP)
+    rollout = seen()[2]
+    paid, _ = pay(STEP)(theta, memory, rollout)
+    same, _ = pay(STEP)(theta, memory, rollout._replace(next_obs=rollout.next_obs + 1))
+    other, _ = pay(STEP)(theta, memory, rollout._replace(obs=rollout.obs + 1))
+    np.testing.assert_array_equal(same, paid)
+    assert np.mean(other != paid) > 0.5  # units that are off see no difference
+
+
+def test_a_reader_of_a_life_is_shown_what_the_equation_says():
+    rollout = seen()[2]
+    x = happened(rollout, 3, 2)
+    np.testing.assert_array_equal(x[..., :2], rollout.next_obs.reshape(6, 4, -1)[..., :2])
+    np.testing.assert_array_equal(x[..., 3:5], jax.nn.one_hot(rollout.action, 2))
+    np.testing.assert_array_equal(x[..., 5], rollout.reward)
+    np.testing.assert_array_equal(x[..., 6], rollout.discount == 0)
+    np.testing.assert_array_equal(x[..., 7], rollout.last)
 
 
 def test_the_lifetime_reward_sees_endings_of_both_kinds_and_what_a_last_step_led_to():
