@@ -19,7 +19,7 @@ Description: TypeAlias = Mapping[str, Any]
 
 @runtime_checkable
 class Described(Protocol):
-    """A family that says itself what it draws: an adapter, whose fields are only what differs from somebody's defaults."""
+    """A family that says itself what it draws: an adapter, whose fields are what differs from somebody's defaults."""
 
     @property
     def environment(self) -> str:

@@ -67,7 +67,7 @@ def check_estimator(name: str) -> None:
 
 
 def check_rule(address: str) -> None:
-    """Raises a UsageError if `address` is neither a rule of the package nor a folder with one, nor looks like MLflow's."""
+    """Raises a UsageError if `address` is neither a rule of the package nor a folder with one nor MLflow's."""
     from learned_rl.zoo import BUILT_IN
 
     path, known = Path(address), [*BUILT_IN, *shipped()]

@@ -1,5 +1,6 @@
 """Tuned baselines: what the allowance pays for, who wins, what is kept; and that candidates are the agents they say."""
 
+import itertools
 import json
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_halving_spends_all_that_it_may_and_no_more(most):
         assert all(r.seeds >= 1 for r in rounds)
         assert rounds[0].candidates <= most
         assert rounds[-1].candidates == 2
-        for one, following in zip(rounds, rounds[1:], strict=False):
+        for one, following in itertools.pairwise(rounds):
             assert following.candidates == -(-one.candidates // 2)
             assert one.seeds <= following.seeds
 
