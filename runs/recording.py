@@ -1,4 +1,4 @@
-"""What every command that works on a run folder does around its work: lock, journal, MLflow, signals."""
+"""What every command that works on a run folder does around its work: lock, journal, MLflow, signals, the page."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ from runs.folder import RunFolder
 from runs.journal import Journal
 from runs.lock import RunLock
 from runs.mlflow_sink import MlflowSink
+from runs.report import page
 from runs.signals import StopRequest, stop_on_signal
 
 
@@ -29,6 +30,8 @@ def recording(
         sink = MlflowSink(folder.path, known.tracking_uri)
         try:
             yield folder, journal, stop
+            if not stop.requested:
+                journal.artifact(page.write(folder.path).name)
             journal.finish("KILLED" if stop.requested else "FINISHED")
         except BaseException:
             journal.finish("FAILED")
