@@ -34,8 +34,8 @@ def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str
             print(f"--{name} {value}")
         return {"configuration": settings}
     path: Path = known.run_dir or Path("out") / recipe
-    held_out, notes = _held_out(experiment)
     _check(experiment)
+    held_out, notes = _held_out(experiment)
     if not (path / "checkpoints").exists():  # a run that goes on has them already
         loaded(experiment.sources, jax.eval_shape(experiment.rule.init, jax.random.key(0)), known.tracking_uri)
     sharded = lives_over(experiment.outer.batches, known.devices)
