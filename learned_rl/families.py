@@ -5,14 +5,21 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from learned_rl import rooms
+from learned_rl.brax_tasks import BraxFamily
 from learned_rl.few_shot_tasks import Bandit, TabularMDP
 from learned_rl.goal_tasks import GoalGrid, Navigation
+from learned_rl.grid_tasks import GridWorld, Kind, RandomGridWorld
 from learned_rl.gymnax_tasks import GymnaxFamily
+from learned_rl.layouts import maze
+from learned_rl.navix_tasks import NavixFamily
 from learned_rl.samplers import Constant, IntegersIn, LogUniform, Sampler, SpikeAt, Uniform
 from learned_rl.trials import Trials
+
+Span: TypeAlias = tuple[int, int]  # lowest and highest
+Pay: TypeAlias = float | tuple[float, float]
 
 
 def fixed(env_id: str, **options: Any) -> GymnaxFamily:
@@ -159,6 +166,57 @@ def goal_grid(size: int = 5, steps: int = 15) -> GoalGrid:
     return GoalGrid(size, steps)
 
 
+def grid_dense(size: int = 11, length: Span = (500, 500), pay: Pay = 1.0) -> GridWorld:
+    """Two objects that pay and come back, one that costs, one that costs and may end it (Oh et al. 2020, dense).
+
+    `length` is the range of time limits. `pay` is what the good ones pay and the bad ones cost, or a range of it.
+    """
+    return GridWorld(size, IntegersIn(*length), _dense(pay), label="Dense")
+
+
+def grid_sparse(size: int = 13, length: Span = (50, 50), pay: Pay = 1.0) -> GridWorld:
+    """One object that pays, one that costs, and both end it (Oh et al. 2020, sparse)."""
+    once = Constant(1.0)
+    return GridWorld(size, IntegersIn(*length), (Kind(_pay(pay), once), Kind(_pay(pay, -1.0), once)), label="Sparse")
+
+
+def grid_long(size: int = 11, length: Span = (1000, 1000), pay: Pay = 1.0) -> GridWorld:
+    """Two objects that pay and seldom come back, two that cost and may end it (Oh et al. 2020, long)."""
+    good = Kind(_pay(pay), returns=Constant(0.01), count=2)
+    bad = Kind(_pay(pay, -1.0), Constant(0.5), Constant(1.0), count=2)
+    return GridWorld(size, IntegersIn(*length), (good, bad), label="Long")
+
+
+def grid_random(size: int = 11, length: Span = (500, 500), pay: Pay = 1.0) -> RandomGridWorld:
+    """As `grid_dense`, but objects are anywhere, and seen (Oh et al. 2020, random dense)."""
+    return RandomGridWorld(size, IntegersIn(*length), _dense(pay), label="Random")
+
+
+def grid_maze(size: int = 13, length: Span = (25, 50), pay: tuple[float, float] = (0.0, 1.0)) -> GridWorld:
+    """A maze with three objects of any worth, that end it and come back with any chance (Jackson et al. 2023).
+
+    Departure: mazes are drawn, theirs are five drawings.
+    """
+    kind = Kind(Uniform(*pay), LogUniform(0.01, 1.0), LogUniform(0.001, 0.1))
+    return GridWorld(size, IntegersIn(*length), (kind,) * 3, maze, label="Maze")
+
+
+def _dense(pay: Pay) -> tuple[Kind, ...]:
+    good, bad = _pay(pay), _pay(pay, -1.0)
+    harmless, harmful = Constant(0.0), Constant(0.5)
+    return (
+        Kind(good, harmless, Constant(0.05), count=2),
+        Kind(bad, harmful, Constant(0.1)),
+        Kind(bad, harmless, Constant(0.5)),
+    )
+
+
+def _pay(pay: Pay, sign: float = 1.0) -> Sampler:
+    if isinstance(pay, tuple):
+        return Uniform(*sorted(sign * end for end in pay))
+    return Constant(sign * pay)
+
+
 def empty_rooms(size: int = 5, length: int = 30) -> rooms.EmptyRooms:
     """Four rooms and an invisible goal, fixed for a life (Zheng et al. 2020)."""
     return rooms.EmptyRooms(size, length)
@@ -197,3 +255,14 @@ def mdp_trials(episodes: int = 10) -> Trials:
 def goal_grid_trials(episodes: int = 4) -> Trials:
     """Trials of `episodes` episodes of 15 steps on a 5 x 5 grid, the goal drawn for each trial."""
     return Trials(GoalGrid(), episodes)
+
+
+def locomotion(body: str, low: float = 1.0, high: float = 1.0, backend: str = "spring") -> BraxFamily:
+    """A body of brax (`ant`, `hopper`, ...) with masses, gravity and strength scaled by factors in [low, high)."""
+    scale = LogUniform(low, high) if low < high else Constant(low)
+    return BraxFamily(body, backend, gravity=scale, mass=scale, strength=scale)
+
+
+def minigrid(task: str) -> NavixFamily:
+    """A navix environment without the `Navix-` and `-v0` of its name: `DoorKey-Random-6x6`; one plan for a life."""
+    return NavixFamily(f"Navix-{task}-v0")

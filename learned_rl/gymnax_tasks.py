@@ -11,9 +11,8 @@ environment raises both flags (DeepSea always does) the episode terminated.
 it is refused here. Seaquest-MinAtar is 30 to 100 times slower than its siblings on a CPU; it works.
 """
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -22,38 +21,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
+from learned_rl.libraries import library, outside, strong, typed_as
 from learned_rl.samplers import Sampler
 from learned_rl.types import Actions, Continuous, Discrete, TimeStep
 
 UNUSABLE = {"MNISTBandit-bsuite": "it downloads its data set when it is built"}
 
 
-def _gymnax() -> Any:
-    """gymnax, imported when it is needed: it takes seconds, and no help text should wait for it."""
-    with _outside():  # some of its modules build arrays as they are imported
-        import gymnax
-    return gymnax
-
-
-@contextlib.contextmanager
-def _outside() -> Iterator[None]:
-    """Arrays made here are concrete and on one device, even if first used inside a trace or a shard."""
-    nowhere = jax.sharding.AbstractMesh((), ())
-    with jax.sharding.use_abstract_mesh(nowhere), jax.ensure_compile_time_eval():
-        yield
-
-
 @cache
 def _environment(env_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
     """gymnax methods are jitted with `self` static, hashed by identity: one object an environment, or it recompiles."""
-    gymnax = _gymnax()
-    with _outside():  # mazes build arrays in their constructors
+    gymnax = library("gymnax")
+    with outside():  # mazes build arrays in their constructors
         return gymnax.make(env_id, **dict(options))
 
 
 def environment_ids() -> tuple[str, ...]:
     """Every gymnax environment that can be a task here."""
-    return tuple(name for name in _gymnax().registered_envs if name not in UNUSABLE)
+    return tuple(name for name in library("gymnax").registered_envs if name not in UNUSABLE)
 
 
 class GymnaxTask(NamedTuple):
@@ -136,7 +121,7 @@ class GymnaxFamily:
         env, params = self._made
         key_reset, *keys = jax.random.split(key, 1 + len(self.vary) + len(self.hidden))
         drawn = {field: sampler(k) for (field, sampler), k in zip(self.vary, keys, strict=False)}
-        params = _strong(self.derive(params.replace(**drawn)))
+        params = strong(self.derive(params.replace(**drawn)))
         _, state = env.reset_env(key_reset, params)
         for field, _ in self.hidden:
             if not hasattr(state, field):
@@ -146,7 +131,7 @@ class GymnaxFamily:
             field: getattr(state, field) if sampler is None else sampler(k)
             for (field, sampler), k in zip(self.hidden, keys, strict=True)
         }
-        return GymnaxTask(params, _strong(hidden))
+        return GymnaxTask(params, strong(hidden))
 
     def reset(self, task: GymnaxTask, key: PRNGKeyArray) -> tuple[PyTree, Float[Array, "*obs"]]:
         env, _ = self._made
@@ -154,14 +139,14 @@ class GymnaxFamily:
         if task.hidden:
             state = state.replace(**task.hidden)
             obs = env.observe(key, state, None, task.params)
-        return _strong(state), self._encode(obs)
+        return strong(state), self._encode(obs)
 
     def step(
         self, task: GymnaxTask, state: PyTree, action: Num[Array, "*action"], key: PRNGKeyArray
     ) -> tuple[PyTree, TimeStep]:
         env, _ = self._made
         obs, next_state, reward, terminated, _ = env.step_env(key, state, self._decode(action), task.params)
-        return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.result_type(old)), next_state, state), TimeStep(
+        return typed_as(next_state, state), TimeStep(
             reward=jnp.asarray(reward, jnp.float32).reshape(()),
             discount=1.0 - jnp.asarray(terminated, jnp.float32),
             last=jnp.logical_or(terminated, env.is_truncated(next_state, task.params)),
@@ -194,18 +179,13 @@ def _obs_shape(family: GymnaxFamily) -> tuple[int, ...]:
 @cache
 def _actions(family: GymnaxFamily) -> Actions:
     env, params = family._made
-    with _outside():  # spaces build their bounds as they are asked for
+    with outside():  # spaces build their bounds as they are asked for
         space = env.action_space(params)
         if hasattr(space, "n"):
             return Discrete(int(space.n))
         shape = space.shape or (1,)
         low, high = (jnp.broadcast_to(bound, shape).ravel().tolist() for bound in (space.low, space.high))
     return Continuous(len(low), tuple(low), tuple(high))
-
-
-def _strong(tree: PyTree) -> PyTree:
-    """Gives every leaf a dtype of its own: weakly typed leaves would recompile the second call."""
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), tree)
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:

@@ -19,8 +19,8 @@ from runs.devices import lives_over
 from runs.durable import replace_file
 from runs.grids import Grid, Setting, fed
 from runs.overrides import flatten
-from runs.suites import Trial
 from runs.transfer import final
+from runs.trials import Trial
 from truncation.lives import over_lives
 
 Progress = Callable[[int, int, str], bool]  # done, in all, what is trained now; says whether to go on

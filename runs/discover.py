@@ -20,8 +20,8 @@ from runs.loop import Outcome, train
 from runs.overrides import apply_overrides, flatten
 from runs.parts import loaded
 from runs.recording import recording, stopped
-from runs.suites import Trial
 from runs.transfer import Contender
+from runs.trials import Trial
 
 
 def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str]) -> dict[str, Any]:

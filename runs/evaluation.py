@@ -17,8 +17,8 @@ from runs.folder import RunFolder, git_commit
 from runs.journal import Journal
 from runs.recording import recording, stopped
 from runs.signals import StopRequest
-from runs.suites import Trial
 from runs.transfer import Contender, compare, fingerprint
+from runs.trials import Trial
 
 
 def transfer(known: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from learned_rl.ranges import Description, Range, describe, overlap, text
 from learned_rl.types import TaskFamily, Theta
 from runs.errors import UsageError
-from runs.suites import Trial
+from runs.trials import Trial
 
 RECORDED = "ranges"  # the key in a record
 

@@ -6,72 +6,13 @@ compared on `test`. Splits are apart by construction: other environments, other 
 Listed from this file (`runs.catalogue.suites`): every public function here is a suite.
 """
 
-from dataclasses import dataclass
-
 from flax import linen as nn
 
 from learned_rl import families
 from learned_rl.memories import GRU
 from learned_rl.networks import MLP, Network
 from learned_rl.types import TaskFamily
-
-
-@dataclass(frozen=True)
-class Trial:
-    """How agents are trained on one family of tasks; the same for every rule that is compared.
-
-    Attributes:
-      tasks: what each agent draws its task from.
-      network: what agents are.
-      streams, steps, updates: as in `learned_rl.lifetime.Lifetime`.
-      label: what it is called in a comparison; the family's name if empty.
-    """
-
-    tasks: TaskFamily
-    network: Network = Network(MLP((32, 32)))
-    streams: int = 16
-    steps: int = 16
-    updates: int = 400
-    label: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.label or self.tasks.name
-
-    @property
-    def env_steps(self) -> int:
-        return self.streams * self.steps * self.updates
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Trials in three splits.
-
-    Attributes:
-      train: what a rule may be meta-trained on, and still be held out from `test`.
-      validation: what rules and baselines are chosen and tuned on.
-      test: what is reported.
-      same_distribution: the question is how well a rule does on new draws of what it was trained on, as in the few-shot
-        literature: all splits are the same trials, and nothing here is held out but the draws.
-
-    Raises:
-      ValueError: a split is empty, or two trials of one split have the same name.
-    """
-
-    train: tuple[Trial, ...]
-    validation: tuple[Trial, ...]
-    test: tuple[Trial, ...]
-    same_distribution: bool = False
-
-    def __post_init__(self):
-        for split in ("train", "validation", "test"):
-            names = [trial.name for trial in self.split(split)]
-            if not names or len({*names}) < len(names):
-                raise ValueError(f"a split has at least one trial, and each once, but {split} has {names}")
-
-    def split(self, name: str) -> tuple[Trial, ...]:
-        """`train`, `validation` or `test`."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+from runs.trials import Suite, Trial
 
 
 def _new_draws(*trials: Trial) -> Suite:
@@ -103,6 +44,23 @@ def grid() -> Suite:
         validation=trials(9, families.four_rooms((0.15, 0.3)), success_rate=0.5),
         test=trials(7, families.four_rooms()),
     )
+
+
+def grids() -> Suite:
+    """Procedural grid worlds: dense, sparse, long, random objects, mazes; other sizes, limits and worth per split."""
+
+    def trials(size: int, scale: int, pay: tuple[float, float]) -> tuple[Trial, ...]:
+        short, middle, long = ((n * scale, (n + 5) * scale) for n in (10, 20, 40))
+        tables = (
+            families.grid_dense(size, middle, pay),
+            families.grid_sparse(size, short, pay),
+            families.grid_long(size, long, pay),
+            families.grid_maze(size, middle, pay),
+        )
+        seen = families.grid_random(size, middle, pay)
+        return (*(Trial(t, Network(MLP(()))) for t in tables), Trial(seen))
+
+    return Suite(trials(5, 1, (0.6, 0.8)), trials(7, 2, (0.8, 1.0)), trials(9, 3, (1.0, 1.2)))
 
 
 def rooms() -> Suite:
@@ -209,6 +167,30 @@ def grid_to_all() -> Suite:
             *map(Trial, chains),
             *_minatar(*map(families.minatar, ("Asterix", "Breakout"))),
         ),
+    )
+
+
+def locomotion() -> Suite:
+    """Bodies that walk, in brax (extra `brax`): learned with other gravity, masses and motors than tested with."""
+
+    def trials(low: float = 1.0, high: float = 1.0) -> tuple[Trial, ...]:
+        bodies = ("ant", "halfcheetah", "hopper", "walker2d")
+        network = Network(MLP((64, 64)))
+        return tuple(Trial(families.locomotion(body, low, high), network, 64, 32, 500) for body in bodies)
+
+    return Suite(train=trials(1.1, 1.5), validation=trials(0.7, 0.9), test=trials())
+
+
+def minigrid() -> Suite:
+    """MiniGrid's rooms, doors, lava and obstacles, in navix (extra `navix`): other sizes per split."""
+
+    def trials(*names: str) -> tuple[Trial, ...]:
+        return tuple(Trial(families.minigrid(name), Network(MLP((64, 64))), 16, 32, 400) for name in names)
+
+    return Suite(
+        train=trials("Empty-Random-5x5", "DoorKey-Random-5x5", "Dynamic-Obstacles-5x5-Random", "LavaGapS5"),
+        validation=trials("Empty-Random-6x6", "DoorKey-Random-6x6", "Dynamic-Obstacles-6x6-Random", "LavaGapS6"),
+        test=trials("Empty-Random-8x8", "DoorKey-Random-8x8", "FourRooms", "LavaGapS7", "SimpleCrossingS9N1"),
     )
 
 

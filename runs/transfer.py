@@ -18,7 +18,7 @@ from runs.comparison import Comparison, Curves
 from runs.devices import lives_over
 from runs.durable import replace_file
 from runs.overrides import flatten
-from runs.suites import Trial
+from runs.trials import Trial
 from truncation.lives import over_lives
 
 POINTS = 50  # of a recorded learning curve

@@ -24,7 +24,7 @@ from learned_rl.types import Rule
 from runs.candidates import Laboratory, Progress, Subject
 from runs.errors import ConfigurationError, nearest
 from runs.grids import GRIDS, Grid, Setting
-from runs.suites import Trial
+from runs.trials import Trial
 
 RANDOM_SEEDS, FRESH_SEEDS = 2, 10
 TUNING, FRESH = 2_000_003, 3_000_017  # roots of randomness; neither is meta-training's nor transfer's

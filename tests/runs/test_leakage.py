@@ -15,7 +15,7 @@ from runs.cli import main
 from runs.discover import _held_out
 from runs.errors import UsageError
 from runs.leakage import describe_all, leaks, recorded, unknown
-from runs.suites import Trial
+from runs.trials import Trial
 
 
 @pytest.mark.parametrize("name", catalogue.suites())

@@ -18,8 +18,8 @@ from runs.experiment import Experiment, Inner
 from runs.learners import GradientDescent
 from runs.programs import Programs
 from runs.statistics import bootstrap, iqm
-from runs.suites import Trial
 from runs.transfer import train_agents
+from runs.trials import Trial
 from tests.probes import SMALL, MatchCue
 from truncation import TruncatedBackprop
 

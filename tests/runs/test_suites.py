@@ -1,5 +1,6 @@
 """Suites: three splits each, apart where they say so, and several of them in one comparison."""
 
+import importlib.util
 from dataclasses import replace
 
 import jax
@@ -9,9 +10,12 @@ from learned_rl import families
 from learned_rl.types import TaskFamily
 from runs import catalogue
 from runs.evaluation import together
-from runs.suites import Suite, Trial
+from runs.trials import Suite, Trial
 
 ONE, OTHER = Trial(families.catch()), Trial(families.deep_sea())
+
+
+OPTIONAL = {"locomotion": "brax", "minigrid": "navix"}
 
 
 @pytest.mark.parametrize("name", catalogue.suites())
@@ -21,6 +25,8 @@ def test_every_suite_has_three_splits_of_trials_that_can_be_played(name):
     seen = [trial for split in ("train", "validation", "test") for trial in suite.split(split)]
     if not suite.same_distribution:
         assert len({*seen}) == len(seen)
+    if name in OPTIONAL and not importlib.util.find_spec(OPTIONAL[name]):
+        pytest.skip(f"{OPTIONAL[name]} is not installed; it is the extra `{OPTIONAL[name]}`")
     for tasks in {trial.tasks for trial in seen}:
         assert isinstance(tasks, TaskFamily)
         key = jax.eval_shape(jax.random.key, 0)

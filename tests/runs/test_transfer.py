@@ -14,8 +14,8 @@ from learned_rl.networks import MLP, Network
 from runs import tables
 from runs.comparison import Comparison, Curves
 from runs.evaluation import distinct
-from runs.suites import Trial
 from runs.transfer import Contender, compare, fingerprint, train_agents
+from runs.trials import Trial
 
 TRIAL = Trial(families.bernoulli_bandit(), Network(MLP((8,))), streams=2, steps=4, updates=12)
 

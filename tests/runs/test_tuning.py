@@ -12,8 +12,8 @@ from runs import candidates
 from runs.candidates import Subject, train
 from runs.errors import ConfigurationError
 from runs.grids import GRIDS, Grid, fed
-from runs.suites import Trial
 from runs.transfer import train_agents
+from runs.trials import Trial
 from runs.tuning import FRESH, RANDOM_SEEDS, TUNING, Anchors, halving, tune
 
 BANDIT = Trial(families.bernoulli_bandit(), Network(MLP((4,))), streams=2, steps=4, updates=20)

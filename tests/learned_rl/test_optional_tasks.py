@@ -1,0 +1,127 @@
+"""Families of optional libraries keep the contract; without the library, it is said which one is missing."""
+
+import importlib.util
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_rl import families, libraries
+from learned_rl.brax_tasks import BraxFamily, Physics
+from learned_rl.ranges import describe, overlap
+from learned_rl.rollout import restart
+from learned_rl.types import TaskFamily
+
+KEY = jax.random.key(0)
+
+
+def needs(library):
+    found = importlib.util.find_spec(library)
+    return pytest.mark.skipif(not found, reason=f"{library} is not installed; it is the extra `{library}`")
+
+
+def live(tasks, steps, streams, key):
+    """`steps` random steps of `streams` streams in one task: `(task, TimeSteps)`, with resets."""
+    key_task, key_reset, key_steps = jax.random.split(key, 3)
+    task = tasks.draw(key_task)
+
+    def begin(key):
+        return jax.vmap(tasks.reset, (None, 0))(task, jax.random.split(key, streams))
+
+    def step(env, key):
+        key_act, key_env, key_reset = jax.random.split(key, 3)
+        if hasattr(tasks.actions, "count"):
+            action = jax.random.randint(key_act, (streams,), 0, tasks.actions.count)
+        else:
+            action = jax.random.uniform(key_act, (streams, tasks.actions.size), minval=-1.0)
+        keys = jax.random.split(key_env, streams)
+        following, out = jax.vmap(tasks.step, (None, 0, 0, 0))(task, env, action, keys)
+        return restart(out.last, begin(key_reset)[0], following), out
+
+    return task, jax.lax.scan(step, begin(key_reset)[0], jax.random.split(key_steps, steps))[1]
+
+
+@pytest.mark.parametrize("library", ["brax", "navix"])
+def test_a_library_that_is_missing_is_named_with_what_installs_it(library, monkeypatch):
+    def fail(name):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(libraries.importlib, "import_module", fail)
+    with pytest.raises(ValueError, match=rf"need {library}.*learned-rl\[{library}\]"):
+        libraries.library(library, library)
+
+
+def test_bodies_are_compared_by_their_physics():
+    usual, light, heavy = (describe(families.locomotion("ant", *f)) for f in ((), (0.7, 0.9), (1.1, 1.5)))
+    assert overlap(usual, light) is overlap(usual, heavy) is overlap(light, heavy) is None
+    assert overlap(describe(families.locomotion("ant", 0.8, 1.2)), usual)["mass"] == {"is": 1.0}
+    assert overlap(usual, describe(families.locomotion("hopper"))) is None
+
+
+def test_impossible_bodies_are_refused():
+    with pytest.raises(ValueError, match="backend"):
+        BraxFamily("ant", "mjx")
+
+
+@needs("brax")
+def test_brax_steps_in_units_of_its_actions_and_terminates_and_is_cut():
+    tasks = replace(families.locomotion("inverted_pendulum", 0.5, 2.0, backend="generalized"), length=20)
+    assert isinstance(tasks, TaskFamily)
+    task, out = jax.jit(live, static_argnums=(0, 1, 2))(tasks, 60, 4, KEY)
+    assert out.next_obs.shape == (60, 4, *tasks.obs_shape)
+    assert all(np.isfinite(x).all() for x in (out.next_obs, out.reward))
+    fell = np.abs(out.next_obs[..., 1]) > 0.2
+    np.testing.assert_array_equal(out.discount, 1.0 - fell)
+    assert fell.any()
+    assert (np.asarray(out.last) & ~fell).any()
+    assert not (fell & ~out.last).any()
+    assert all(0.5 <= factor < 2.0 for factor in task)
+    assert len({float(factor) for factor in task}) == 3
+    with pytest.raises(ValueError, match="no environment 'dog'; it has ant"):
+        _ = families.locomotion("dog").obs_shape
+
+
+@needs("brax")
+def test_the_physics_of_a_task_are_those_that_it_steps_with():
+    tasks = families.locomotion("inverted_pendulum", backend="generalized")
+    one = jnp.ones(())
+
+    @jax.jit
+    def push(task, size):
+        state, _ = tasks.reset(task, KEY)
+
+        def step(state, _):
+            state, out = tasks.step(task, state, size * jnp.ones(1), KEY)
+            return state, out.next_obs
+
+        return jax.lax.scan(step, state, length=4)[1]
+
+    usual, twice = push(Physics(one, one, one), 0.5), push(Physics(one, one, 2 * one), 0.25)
+    np.testing.assert_allclose(usual, twice, atol=1e-5)  # half the push of motors of twice the strength
+    heavy = push(Physics(one, 2 * one, one), 0.5)
+    np.testing.assert_allclose(usual[0, 2:], 2 * heavy[0, 2:], rtol=0.05)  # but for friction, and where it began
+    weightless = push(Physics(0 * one, one, one), 0.5)
+    assert np.abs(usual - weightless).max() > 1e-4
+    np.testing.assert_array_equal(push(Physics(one, one, one), 1.0), push(Physics(one, one, one), 7.0))  # clipped
+
+
+@needs("navix")
+@pytest.mark.parametrize("name", ["Empty-Random-5x5", "Dynamic-Obstacles-5x5-Random"])
+def test_navix_keeps_its_floor_plan_for_a_life_and_ends_as_it_says(name):
+    tasks = families.minigrid(name)
+    assert isinstance(tasks, TaskFamily)
+    _, out = jax.jit(live, static_argnums=(0, 1, 2))(tasks, 300, 4, KEY)
+    seen = np.asarray(out.next_obs)
+    assert seen.shape == (300, 4, *tasks.obs_shape)
+    assert (seen[..., :11].sum(-1) == 1).all()
+    goals = seen[..., 8].reshape(1200, -1)
+    assert len(np.unique(goals[goals.any(axis=1)], axis=0)) == 1  # where it is to be seen, it is where it was
+    assert out.last.any()
+    assert not ((np.asarray(out.discount) == 0) & ~np.asarray(out.last)).any()
+    assert set(np.unique(np.asarray(out.reward)[np.asarray(out.discount) == 1])) == {0}
+    first = [np.asarray(tasks.reset(tasks.draw(jax.random.key(k)), KEY)[1]) for k in range(6)]
+    assert len(np.unique(np.stack(first), axis=0)) > 1
+    with pytest.raises(ValueError, match="no environment 'Navix-Full-v0'"):
+        _ = families.minigrid("Full").obs_shape
