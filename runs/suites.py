@@ -200,6 +200,16 @@ def few_shot_bandits() -> Suite:
     return _new_draws(Trial(families.bandit_trials(), network, streams=1024, steps=10, updates=100))
 
 
+def longer_bandits() -> Suite:
+    """Trials of twenty and forty pulls, for rules that were learned on trials of ten."""
+
+    def trials(*pulls: int) -> tuple[Trial, ...]:
+        network = Network(MLP(()), memory=GRU(64), separate=False)
+        return tuple(Trial(families.bandit_trials(pulls=n), network, streams=256, steps=n, updates=100) for n in pulls)
+
+    return Suite(train=trials(10), validation=trials(15), test=trials(20, 40))
+
+
 def few_shot_navigation() -> Suite:
     """Walks to a hidden goal, 20 episodes between two updates, of which there are three."""
     return _new_draws(Trial(families.navigation(), streams=20, steps=100, updates=4))
