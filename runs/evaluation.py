@@ -15,6 +15,7 @@ from runs.comparison import Comparison
 from runs.devices import prepare
 from runs.folder import RunFolder, git_commit
 from runs.journal import Journal
+from runs.progress import Evaluations
 from runs.recording import recording, stopped
 from runs.signals import StopRequest
 from runs.transfer import Contender, compare, fingerprint
@@ -69,12 +70,14 @@ class Plan(NamedTuple):
 def compared(plan: Plan, folder: RunFolder, journal: Journal, stop: StopRequest, quiet: bool) -> dict[str, Any]:
     """Compares, and records the outcome."""
 
-    def show(done: int, total: int, text: str) -> bool:
-        if not quiet:
-            print(f"transfer {done}/{total}  {text}", file=sys.stderr, flush=True)
-        return not stop.requested
+    sizes = [trial.env_steps * plan.seeds for trial in plan.trials for _ in plan.contenders]
+    with Evaluations(sizes, quiet=quiet) as line:
 
-    comparison = compare(plan.trials, plan.contenders, plan.seeds, folder.path / "transfer", show)
+        def show(done: int, _: int, text: str) -> bool:
+            line.begin(done, text)
+            return not stop.requested
+
+        comparison = compare(plan.trials, plan.contenders, plan.seeds, folder.path / "transfer", show)
     if comparison is None:
         return stopped(folder, stop, "between two transfer evaluations")
     return _record(comparison, plan, folder, journal)

@@ -3,18 +3,19 @@
 import os
 import sys
 import time
-from typing import Any, TextIO
+from collections.abc import Sequence
+from typing import Any, Self, TextIO
 
 
-class Progress:
-    """Context manager that shows step, time left, environment steps per second, loss, dead lives and checkpoint age.
+class Line:
+    """Context manager that shows how far something is.
 
     Writes to standard error by default, so that results can be piped. A closed pipe silences it; it never raises into
-    training. `update` costs microseconds except when something is due to be shown.
+    the work. Costs microseconds except when something is due to be shown.
 
     Args:
-      total: outer steps of the whole run.
-      start: the step it resumes from.
+      total: what `completed` will be at the end.
+      start: what it is now.
       quiet: show nothing.
       stream: where to write.
       every: seconds between plain lines; a terminal is refreshed four times a second.
@@ -30,11 +31,11 @@ class Progress:
         self._terminal = not quiet and self._stream.isatty()
         self._period = 0.25 if self._terminal else every
         self._bar: Any = None
-        self._begun = self._saved = time.monotonic()
+        self._begun = time.monotonic()
         self._shown = -self._period
 
-    def __enter__(self) -> "Progress":
-        self._begun = self._saved = time.monotonic()
+    def __enter__(self) -> Self:
+        self._begun = time.monotonic()
         if self._terminal:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
@@ -53,32 +54,16 @@ class Progress:
             except (OSError, ValueError):
                 self._silence()
 
-    def saved(self) -> None:
-        """Says that a checkpoint was saved now."""
-        self._saved = time.monotonic()
+    def due(self, completed: int) -> bool:
+        """Whether it is time to show something again; at the end it always is."""
+        return not self._quiet and (time.monotonic() - self._shown >= self._period or completed >= self.total)
 
-    def update(self, step: int, *, env_steps: int, loss: float, dead: float) -> None:
-        """Reports the state after outer step `step`.
-
-        Args:
-          step: outer steps done, over all processes that worked on this run.
-          env_steps: environment steps since this process began.
-          loss: mean loss of the lives.
-          dead: fraction of lives that were masked.
-        """
-        now = time.monotonic()
-        if self._quiet or (now - self._shown < self._period and step < self.total):
-            return
-        self._shown = now
-        elapsed = max(now - self._begun, 1e-9)
-        left = elapsed / max(step - self._start, 1) * (self.total - step)
-        line = (
-            f"step {step}/{self.total} - {_clock(left)} left - {_short(env_steps / elapsed)} env steps/s"
-            f" - loss {loss:.4g} - dead {dead:.1%} - saved {now - self._saved:.0f} s ago"
-        )
+    def show(self, completed: int, line: str) -> None:
+        """Shows a line, and on a terminal the bar."""
+        self._shown = time.monotonic()
         try:
             if self._bar:
-                self._bar.update(self._bar.task_ids[0], completed=step, description=line, refresh=True)
+                self._bar.update(self._bar.task_ids[0], completed=completed, description=line, refresh=True)
             else:
                 print(line, file=self._stream, flush=True)
         except (OSError, ValueError):  # the reader has gone, as in `2>&1 | head`
@@ -92,6 +77,64 @@ class Progress:
             os.close(null)
         except (OSError, ValueError):
             pass  # not a file, or closed already
+
+
+class Progress(Line):
+    """Of a meta-training: step, time left, environment steps per second, loss, dead lives and checkpoint age."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._saved = self._begun
+        return self
+
+    def saved(self) -> None:
+        """Says that a checkpoint was saved now."""
+        self._saved = time.monotonic()
+
+    def update(self, step: int, *, env_steps: int, loss: float, dead: float) -> None:
+        """Reports the state after outer step `step`.
+
+        Args:
+          step: outer steps done, over all processes that worked on this run.
+          env_steps: environment steps since this process began.
+          loss: mean loss of the lives.
+          dead: fraction of lives that were masked.
+        """
+        if not self.due(step):
+            return
+        now = time.monotonic()
+        elapsed = max(now - self._begun, 1e-9)
+        left = elapsed / max(step - self._start, 1) * (self.total - step)
+        self.show(
+            step,
+            f"step {step}/{self.total} - {_clock(left)} left - {_short(env_steps / elapsed)} env steps/s"
+            f" - loss {loss:.4g} - dead {dead:.1%} - saved {now - self._saved:.0f} s ago",
+        )
+
+
+class Evaluations(Line):
+    """Of a comparison: which evaluation is under way, and the time left, by the environment steps of those to come.
+
+    Args:
+      sizes: environment steps of every evaluation, in order.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, quiet: bool = False, stream: TextIO | None = None):
+        super().__init__(sum(sizes), quiet=quiet, stream=stream, every=0.0)
+        self._sizes = sizes
+        self._under_way = 0
+        self._trained = 0
+
+    def begin(self, done: int, what: str) -> None:
+        """Reports that evaluation `done` begins, or that all are done. Those that are skipped were kept from before."""
+        self._trained += self._under_way
+        self._under_way = self._sizes[done] if done < len(self._sizes) else 0
+        before = sum(self._sizes[:done])
+        if not self.due(before):
+            return
+        speed = self._trained / max(time.monotonic() - self._begun, 1e-9)
+        known = f"{_clock((self.total - before) / speed)} left - {_short(speed)} env steps/s - " if speed else ""
+        self.show(before, f"transfer {done}/{len(self._sizes)} - {known}{what}")
 
 
 def _clock(seconds: float) -> str:

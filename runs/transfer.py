@@ -81,7 +81,8 @@ def compare(
 
     Args:
       seed: root of all randomness; no meta-training uses it by default, so that tasks and inits are fresh.
-      progress: called with (pairs done, pairs in all, what is trained now); says whether to go on.
+      progress: called before a pair is trained, and at the end, with (pairs done, pairs in all, what is trained now);
+        says whether to go on.
 
     Returns:
       The comparison, or None if it was told to stop.
@@ -89,10 +90,10 @@ def compare(
     results: dict[str, dict[str, Curves]] = {c.name: {} for c in contenders}
     pairs = [(trial, c) for trial in trials for c in contenders]
     for done, (trial, c) in enumerate(pairs):
-        if not progress(done, len(pairs), f"{c.name} on {trial.name}"):
-            return None
         file = folder / f"{trial.name}--{c.name}--{_identity(trial, c, seeds, seed)}.json"
         if not file.exists():
+            if not progress(done, len(pairs), f"{c.name} on {trial.name}"):
+                return None
             curves = train_agents(trial, c.rule, c.theta, seeds, seed)
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(file, json.dumps({k: v.tolist() for k, v in curves._asdict().items()}).encode())
