@@ -37,7 +37,7 @@ from meta_objectives.returns import LifetimeReturn
 from runs.experiment import Experiment, Inner, Transfer
 from runs.learners import GradientDescent
 from runs.programs import Programs
-from runs.statistics import bootstrap, probability_of_improvement
+from runs.statistics import bootstrap, improvement, mean
 from truncation import FullES
 
 LEARNED = ("learning_rate", "discount", "entropy")
@@ -211,9 +211,9 @@ def compare(study: Study) -> dict[str, Any]:
 
 
 def _row(name: str, setting: str, earned: Float[np.ndarray, " seeds"], ours: np.ndarray | None) -> dict[str, Any]:
-    mean = bootstrap(lambda scores: float(np.mean(scores)), earned[:, None])
-    chance = None if ours is None else probability_of_improvement(ours[:, None], earned[:, None])
-    return {"name": name, "setting": setting, "score": mean, "improvement": chance, "scores": earned.tolist()}
+    earns = bootstrap(mean, earned[:, None])
+    chance = None if ours is None else bootstrap(improvement, ours[:, None], earned[:, None])
+    return {"name": name, "setting": setting, "score": earns, "improvement": chance, "scores": earned.tolist()}
 
 
 def table(report: dict[str, Any]) -> Iterator[str]:
