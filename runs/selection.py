@@ -59,6 +59,4 @@ def select(
     values = [float(aggregate(s)) for s in scores]
     best = int(np.argmax([value if np.isfinite(value) else -np.inf for value in values]))
     fresh = evaluate(candidates[best], seed_fresh)
-    return Selected(
-        candidates[best], calibrated(aggregate, scores[best]), calibrated(aggregate, fresh), scores, fresh
-    )
+    return Selected(candidates[best], calibrated(aggregate, scores[best]), calibrated(aggregate, fresh), scores, fresh)

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from learned_rl.lifetime import Lifetime
 from learned_rl.types import Rule, Theta
-from runs.comparison import Comparison, Curves
+from runs.comparison import FLOOR, Comparison, Curves
 from runs.devices import lives_over
 from runs.durable import replace_file
 from runs.overrides import flatten
@@ -32,6 +32,11 @@ class Contender(NamedTuple):
     rule: Rule
     theta: Theta
 
+    @property
+    def hand_designed(self) -> bool:
+        """Nothing of it was learned, and it learns: what a learned rule is to be measured against."""
+        return self.name != FLOOR and not jax.tree.leaves(self.theta)
+
 
 def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) -> Curves:
     """Trains `seeds` agents side by side. The same seed gives every rule the same tasks and initial streams."""
@@ -40,8 +45,12 @@ def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) 
     program = _lives(trial, rule, microbatch)
     with lives_over(seeds // microbatch):
         returns = np.asarray(program(theta, keys))
-    points = np.unique(np.linspace(0, trial.updates - 1, min(POINTS, trial.updates)).astype(int))
-    return Curves(returns[:, points], final(returns))
+    return Curves(returns[:, _points(trial)], final(returns))
+
+
+def _points(trial: Trial) -> Int[np.ndarray, " points"]:
+    """The updates after which a curve is recorded."""
+    return np.unique(np.linspace(0, trial.updates - 1, min(POINTS, trial.updates)).astype(int))
 
 
 def final(returns: Float[np.ndarray, "seeds updates"]) -> Float[np.ndarray, " seeds"]:
@@ -100,7 +109,9 @@ def compare(
         saved = json.loads(file.read_bytes())
         results[c.name][trial.name] = Curves(np.array(saved["returns"]), np.array(saved["scores"]))
     progress(len(pairs), len(pairs), "done")
-    return Comparison(tuple(t.name for t in trials), tuple(t.env_steps for t in trials), results)
+    recorded = tuple(tuple(((_points(t) + 1) * t.streams * t.steps).tolist()) for t in trials)
+    references = tuple(c.name for c in contenders if c.hand_designed)
+    return Comparison(tuple(t.name for t in trials), tuple(t.env_steps for t in trials), results, references, recorded)
 
 
 def fingerprint(contender: Contender) -> str:

@@ -27,6 +27,8 @@ def two_levels(rng, shape):
 
 
 SHAPES = [(10, 4), (10, 10)]
+# A mean of exponential scores is covered a little less, as by Student's; a median of few task means jumps: more.
+BOUNDS = {iqm: (0.93, 0.97), optimality_gap: (0.93, 0.97), mean: (0.92, 0.97), median: (0.93, 0.99)}
 KINDS = [gaussian, skewed, bounded, two_levels]
 
 
@@ -110,7 +112,8 @@ def test_intervals_are_calibrated(kind, shape):
         covered = coverage(kind, shape, aggregate, 2000, 1000, level)
         plain = coverage(kind, shape, aggregate, 2000, 1000, 0.95)
         print(f"{kind.__name__} {shape} {aggregate.__name__}: percentile {plain:.3f}, calibrated {covered:.3f}")
-        assert 0.93 <= covered <= 0.97 or aggregate is median
+        low, high = BOUNDS[aggregate]
+        assert low <= covered <= high
 
 
 @pytest.mark.slow

@@ -53,6 +53,8 @@ NAMES = {
     "transfer ppo --against a2d": "perhaps you meant a2c",
     "transfer ppo --seeds 0": "--seeds must be at least 1, not 0",
     "transfer ppo --seed 3": "unknown argument '--seed'; perhaps you meant --seeds",
+    "compare out/one": "out/one alone cannot be compared",
+    "compare out/one out/two": "out/one is not a run directory",
     "list estimator": "perhaps you meant estimators",
     "verify nowhere": "there is no rule folder and no run folder",
 }
@@ -72,7 +74,7 @@ def test_what_does_not_exist_is_refused_at_once_without_jax_and_without_a_trace(
 def test_help_and_cheap_lists_need_no_jax(tmp_path):
     lines = [
         "--help",
-        *(f"{c} --help" for c in ("discover", "transfer", "list", "verify")),
+        *(f"{c} --help" for c in ("discover", "transfer", "compare", "list", "verify")),
         "list recipes",
         "list suites",
     ]
@@ -82,8 +84,8 @@ def test_help_and_cheap_lists_need_no_jax(tmp_path):
         assert (code, err) == (0, ""), line
     assert "--dotted.field value" in reports[1][1]
     assert "--against RULE" in reports[2][1]
-    assert "smoke " in reports[5][1]
-    assert all(len(line.split(maxsplit=1)) == 2 for line in (reports[5][1] + reports[6][1]).splitlines())
+    assert "smoke " in reports[6][1]
+    assert all(len(line.split(maxsplit=1)) == 2 for line in (reports[6][1] + reports[7][1]).splitlines())
 
 
 SETTINGS = {

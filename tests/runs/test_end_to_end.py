@@ -30,6 +30,9 @@ pytestmark = [
 
 COMMAND = (sys.executable, "-m", "runs")
 CONTENDERS = ("learned", "untrained", "a2c", "random")
+DATA = {"table.md", "scores.csv", "curves.csv", "aggregates.csv"}
+FIGURES = {"curves", "intervals", "performance-profile", "sample-efficiency", "probability-of-improvement"}
+REPORT = DATA | {f"{figure}.png" for figure in FIGURES}
 
 
 def run(folder, *arguments, code=0):
@@ -105,7 +108,7 @@ def test_everything_about_the_run_is_in_the_store_once(smoke):
 
     assert files("") == {"latest", "report", "rule", "training.png", "run.json", "report.html"}
     assert files("latest") == {"rule.safetensors", "rule.json", "MANIFEST.sha256"}
-    assert files("report") == {"table.md", "scores.csv", "curves.png", "intervals.png"}
+    assert files("report") == REPORT
 
     expected = {f"eval/CartPole-v1/{name}" for name in CONTENDERS} | {"eval/aggregate"}
     assert set(runs) == expected  # one nested run a task and contender, and the aggregate
