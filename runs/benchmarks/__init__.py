@@ -4,4 +4,4 @@ One file a benchmark, each with `measure(rounds)`, which yields `Row`s. What is 
 turns, warm, with compile time told apart, and the ratio is what counts: seconds of one machine say little on another.
 """
 
-NAMES = ("ppo", "population", "overhead", "compile", "memory", "estimators", "rules", "open", "disco")
+NAMES = ("ppo", "population", "overhead", "compile", "memory", "estimators", "rules", "open", "disco", "transfer")

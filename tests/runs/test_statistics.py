@@ -44,12 +44,11 @@ def test_the_same_resamples_give_rliables_intervals(monkeypatch):
 
 @pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: case["scores"])
 def test_points_and_intervals_are_those_of_rliable(case):
-    """With draws of our own: points to 1e-12, ends within 2 % of the width; of P(improvement), of which rliable can
-    draw fewer in the time, of the value."""
+    """With draws of our own, as many as rliable's: points to 1e-12, ends within 2 % of the interval's width."""
     for name, found in every(case, RLIABLE["about"]["resamples"]["own_draws"], lambda: None):
         point, low, high = map(np.asarray, case["own_draws"][name])
         np.testing.assert_allclose(found[0], point, rtol=0, atol=1e-12)
-        allowed = 0.02 * (np.minimum(low, point) if name == "improvement" else high - low)
+        allowed = 0.02 * (high - low)
         assert np.all(np.abs(found[1] - low) <= allowed + 1e-12), (name, found, case["own_draws"][name])
         assert np.all(np.abs(found[2] - high) <= allowed + 1e-12), (name, found, case["own_draws"][name])
 
@@ -62,8 +61,9 @@ def every(case, resamples, reseed):
         yield name, bootstrap(aggregate, ours, resamples=resamples["aggregates"])
     reseed()
     yield "profile", band(profile(taus), ours, resamples=resamples["profile"])
-    reseed()
-    yield "improvement", bootstrap(improvement, ours, theirs, resamples=resamples["improvement"])
+    if "improvement" in resamples:  # rliable takes milliseconds for each
+        reseed()
+        yield "improvement", bootstrap(improvement, ours, theirs, resamples=resamples["improvement"])
 
 
 def test_aggregates_by_hand():
