@@ -44,11 +44,14 @@ def test_the_same_resamples_give_rliables_intervals(monkeypatch):
 
 @pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: case["scores"])
 def test_points_and_intervals_are_those_of_rliable(case):
-    """With draws of our own, as many as rliable's: points to 1e-12, ends within 2 % of the interval's width."""
+    """With draws of our own, as many as rliable's: points to 1e-12, ends within 2 % of the interval's width.
+
+    A profile is a share of runs, and so are its ends: they may differ by one run, which is more than 2 %.
+    """
     for name, found in every(case, RLIABLE["about"]["resamples"]["own_draws"], lambda: None):
         point, low, high = map(np.asarray, case["own_draws"][name])
         np.testing.assert_allclose(found[0], point, rtol=0, atol=1e-12)
-        allowed = 0.02 * (high - low)
+        allowed = 1 / np.size(case["ours"]) if name == "profile" else 0.02 * (high - low)
         assert np.all(np.abs(found[1] - low) <= allowed + 1e-12), (name, found, case["own_draws"][name])
         assert np.all(np.abs(found[2] - high) <= allowed + 1e-12), (name, found, case["own_draws"][name])
 
