@@ -15,11 +15,8 @@ from learned_rl.networks import MLP, Network
 from runs import tables
 from runs.comparison import Comparison, Curves
 from runs.evaluation import distinct
-<<<<<<< HEAD
-=======
 from runs.statistics import bootstrap, calibrated, iqm
 from runs.suites import Trial
->>>>>>> df79a89 (learned-rl compare; declared references; profiles, sample efficiency and P(improvement) as figures; curves and aggregates as CSV)
 from runs.transfer import Contender, compare, fingerprint, train_agents
 from runs.trials import Trial
 
