@@ -18,8 +18,8 @@ from typing import NamedTuple
 from learned_rl import families, zoo
 from runs.benchmarks.timing import Row
 from runs.devices import one_device_per_core
-from runs.suites import Trial
 from runs.transfer import train_agents
+from runs.trials import Trial
 
 SEEDS = 10
 TRIAL = Trial(families.fixed("CartPole-v1"), updates=200)

@@ -16,7 +16,6 @@ from runs import tables
 from runs.comparison import Comparison, Curves
 from runs.evaluation import distinct
 from runs.statistics import bootstrap, calibrated, iqm
-from runs.suites import Trial
 from runs.transfer import Contender, compare, fingerprint, train_agents
 from runs.trials import Trial
 
