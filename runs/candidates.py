@@ -55,7 +55,7 @@ class Laboratory:
         """Final scores of one agent a setting, seed and task; None if told to stop."""
         columns = []
         for trial in self.trials:
-            what = f"{len(settings)} x {len(seeds)} {subject.name} on {trial.tasks.name}"
+            what = f"{len(settings)} x {len(seeds)} {subject.name} on {trial.name}"
             if not self.progress(self.done, self.total, what):
                 return None
             columns.append(self._kept(trial, subject, settings, seeds, root))
@@ -67,7 +67,7 @@ class Laboratory:
     ) -> Float[np.ndarray, "settings seeds"]:
         asked = (flatten(trial), flatten(subject.rule), subject.grid.paths, settings, seeds, root)
         identity = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
-        file = self.folder / f"{trial.tasks.name}--{subject.name}--{identity}.json"
+        file = self.folder / f"{trial.name}--{subject.name}--{identity}.json"
         if not file.exists():
             scores = train(trial, subject, settings, seeds, root)
             self.folder.mkdir(parents=True, exist_ok=True)

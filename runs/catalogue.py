@@ -44,6 +44,11 @@ def shipped() -> dict[str, Path]:
     return {file.parent.name: file.parent for file in sorted(_SHIPPED.glob("*/rule.json"))}
 
 
+def task_sets() -> dict[str, str]:
+    """Sets of tasks that are compared with each other: name -> first line of its docstring."""
+    return {name.replace("_", "-"): text for name, text in _functions("similarity/sets.py").items()}
+
+
 def check_recipe(name: str) -> None:
     """Raises a UsageError with the nearest names if there is no such recipe."""
     _known(name, recipes(), "recipe")
@@ -52,6 +57,11 @@ def check_recipe(name: str) -> None:
 def check_suite(name: str) -> None:
     """Raises a UsageError with the nearest names if there is no such suite."""
     _known(name, suites(), "suite")
+
+
+def check_task_set(name: str) -> None:
+    """Raises a UsageError with the nearest names if there is no such set of tasks."""
+    _known(name, task_sets(), "set of tasks")
 
 
 def check_problem(name: str) -> None:

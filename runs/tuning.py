@@ -106,7 +106,7 @@ def tune(
     steps = sum(t.env_steps for t in trials)
     record = {
         "tuned": name,
-        "tasks": [t.tasks.name for t in trials],
+        "tasks": [t.name for t in trials],
         "allowance": env_steps,
         "env_steps": steps * (RANDOM_SEEDS + sum(r.candidates * r.seeds for r in rounds)),
         "grid": {path: list(values) for path, values in subject.grid.axes},

@@ -8,6 +8,7 @@ COMMANDS = (
     "discover",
     "transfer",
     "compare",
+    "similarity",
     "report",
     "reproduce",
     "bias",
