@@ -20,6 +20,7 @@ from runs.recording import recording, stopped
 from runs.signals import StopRequest
 from runs.transfer import Contender, compare, fingerprint
 from runs.trials import Trial
+from runs.tuned import asked, rivals
 
 
 def transfer(known: argparse.Namespace) -> dict[str, Any]:
@@ -32,16 +33,30 @@ def transfer(known: argparse.Namespace) -> dict[str, Any]:
         leakage.refuse(found, "--allow-overlap")
     rules = [Contender(name, rule.rule, rule.theta) for name, rule in loaded]
     contenders = distinct([*rules, Contender("random", *catalogue.built_in("random"))])
-    trials = tuple(dict.fromkeys(itertools.chain.from_iterable(suites.values())))
-    plan = Plan(trials, contenders, known.seeds, leakage.notes(found))
+    plan = Plan(_each_once(suites), contenders, known.seeds, leakage.notes(found))
+    names, env_steps = asked(known, loaded[0][0], loaded[0][1].record)
     ours = contenders[0].name
     path: Path = known.run_dir or Path("out") / "transfer" / _folder_name(ours, known.suite, known.split)
     settings = {"rule": known.rule, "seeds": known.seeds, "against": " ".join(known.against)}
-    settings |= {"suite": " ".join(known.suite), "split": known.split, "allow_overlap": known.allow_overlap}
+    settings |= {
+        "suite": " ".join(known.suite),
+        "split": known.split,
+        "allow_overlap": known.allow_overlap,
+        "tune": env_steps,
+    }
     settings["rules"] = " ".join(fingerprint(c) for c in contenders)  # an address may come to hold another rule
     tags = {"learned_rl.kind": "transfer", "learned_rl.rule": ours, "git.commit": git_commit()}
     with recording(path, settings, known, "transfer", tags) as (folder, journal, stop):
+        validation = _each_once(together({name: catalogue.suite(name).validation for name in known.suite}))
+        tuned = rivals(names, validation, env_steps, folder.path / "tuned", (journal, stop, known.quiet))
+        if tuned is None:
+            return stopped(folder, stop, "between two rounds of tuning")
+        plan = plan._replace(contenders=distinct([*contenders, *tuned]))
         return compared(plan, folder, journal, stop, known.quiet)
+
+
+def _each_once(suites: Mapping[str, Sequence[Trial]]) -> tuple[Trial, ...]:
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(suites.values())))
 
 
 def _leaks(suites: Mapping[str, Sequence[Trial]], name: str, rule: LoadedRule) -> list[leakage.Leak]:

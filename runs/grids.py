@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from learned_rl.types import Rule
-from runs.errors import ConfigurationError
+from runs.errors import ConfigurationError, UsageError, nearest
 from runs.overrides import flatten
 
 Setting = tuple[float, ...]  # one value for each axis of a grid
@@ -63,6 +63,15 @@ GRIDS: Mapping[str, Grid] = {
         )
     ),
 }
+
+
+def check_grid(name: str) -> None:
+    """Raises a UsageError with the nearest names if no grid is declared for the built-in rule `name`."""
+    if name not in GRIDS:
+        hint = nearest(name, GRIDS)
+        raise UsageError(
+            f"no grid is declared for {name!r}; {hint + '; ' if hint else ''}there are: {', '.join(GRIDS)}"
+        )
 
 
 def fed(settings: Any, paths: Sequence[str], values: Sequence[Any]) -> Any:

@@ -22,8 +22,8 @@ from jaxtyping import Float
 from learned_rl import zoo
 from learned_rl.types import Rule
 from runs.candidates import Laboratory, Progress, Subject
-from runs.errors import ConfigurationError, nearest
-from runs.grids import GRIDS, Grid, Setting
+from runs.errors import ConfigurationError
+from runs.grids import GRIDS, Grid, Setting, check_grid
 from runs.trials import Trial
 
 RANDOM_SEEDS, FRESH_SEEDS = 2, 10
@@ -85,10 +85,11 @@ def tune(
       The choice, or None if it was told to stop.
 
     Raises:
-      ConfigurationError: there is no grid for the rule, or the allowance is too small to choose anything.
+      UsageError: there is no grid for the rule.
+      ConfigurationError: the allowance is too small to choose anything.
     """
-    if grid is None and name not in GRIDS:
-        raise ConfigurationError(f"no grid is declared for {name!r}; {nearest(name, GRIDS)}; there are: {[*GRIDS]}")
+    if grid is None:
+        check_grid(name)
     subject = Subject(name, zoo.BUILT_IN[name](), grid or GRIDS[name])
     settings = subject.grid.settings(subject.rule)
     rounds = halving(len(settings), _evaluations(trials, env_steps))

@@ -8,6 +8,7 @@ COMMANDS = (
     "discover",
     "transfer",
     "compare",
+    "tune",
     "similarity",
     "report",
     "reproduce",

@@ -19,6 +19,14 @@ def arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--split", default="test", choices=SPLITS, help="of each suite; default: test")
     command.add_argument("--against", nargs="+", default=["a2c", "ppo"], metavar="RULE", help="default: a2c ppo")
+    command.add_argument(
+        "--tune",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="ENV_STEPS",
+        help="tune the baselines on the validation tasks, too; default: for as many steps as RULE was meta-trained",
+    )
     command.add_argument("--seeds", type=int, default=10, metavar="N", help="agents per rule and task")
     command.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/transfer/RULE-SUITE[-SPLIT]")
     command.add_argument(
@@ -37,6 +45,8 @@ def run(known: argparse.Namespace) -> dict[str, Any]:
         catalogue.check_rule(address)
     if known.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, not {known.seeds}")
+    if known.tune is not None and known.tune < 0:
+        raise UsageError(f"--tune must be positive, not {known.tune}")
     from runs.evaluation import transfer
 
     return transfer(known)

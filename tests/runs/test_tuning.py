@@ -10,7 +10,7 @@ from learned_rl import families, zoo
 from learned_rl.networks import MLP, Network
 from runs import candidates
 from runs.candidates import Subject, train
-from runs.errors import ConfigurationError
+from runs.errors import ConfigurationError, UsageError
 from runs.grids import GRIDS, Grid, fed
 from runs.transfer import train_agents
 from runs.trials import Trial
@@ -141,7 +141,7 @@ def test_scores_are_put_on_a_scale_of_the_task_and_not_divided_by_nothing():
 
 
 def test_mistakes_are_said(tmp_path):
-    with pytest.raises(ConfigurationError, match="perhaps you meant ppo"):
+    with pytest.raises(UsageError, match="perhaps you meant ppo"):
         tune("pppo", [BANDIT], 10**9, tmp_path, go_on)
     with pytest.raises(ConfigurationError, match=f"one agent on every validation task takes {ONE}, .* {4 * ONE}"):
         tune("a2c", [BANDIT, OTHER], 4 * ONE - 1, tmp_path, go_on)
