@@ -16,8 +16,8 @@ from runs.journal import Journal
 from runs.leakage import RECORDED, describe_all
 from runs.recording import recording, stopped
 from runs.signals import StopRequest
-from runs.suites import Trial
 from runs.transfer import Contender
+from runs.trials import Trial
 from runs.tuning import Tuned, tune
 
 

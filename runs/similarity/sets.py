@@ -19,7 +19,7 @@ from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
 from learned_rl.rules.drift import Drift
 from learned_rl.types import Rule
-from runs.suites import Trial
+from runs.trials import Trial
 
 
 @dataclass(frozen=True)

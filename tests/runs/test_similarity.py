@@ -18,7 +18,7 @@ from runs import catalogue, cli
 from runs.similarity import embedding, episodes, gains, policies, sets, study, values
 from runs.similarity.correlation import correlation, ordered_pairs, spearman
 from runs.similarity.sets import TaskSet
-from runs.suites import Trial
+from runs.trials import Trial
 from tests.probes import Probe
 
 
