@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from runs.statistics import Aggregate, Band, Interval, Scores, band, calibrated, iqm, profile, widened
 from runs.verdict import Verdict, judge
@@ -21,10 +21,13 @@ class Curves(NamedTuple):
     Attributes:
       returns: mean episode return along training, `[seeds, points]`.
       scores: mean return over the last tenth of training, `[seeds]`.
+      broken: which agents had a parameter at the end that is not finite, by number. What such an agent does, and earns,
+        need not show it.
     """
 
     returns: Float[np.ndarray, "seeds points"]
     scores: Float[np.ndarray, " seeds"]
+    broken: Int[np.ndarray, " broken"] = np.empty(0, int)
 
 
 class Scale(NamedTuple):
