@@ -12,7 +12,7 @@ from learned_rl.rule_file import load_rule
 from runs import catalogue, leakage
 from runs.devices import lives_over, prepare
 from runs.errors import ConfigurationError
-from runs.evaluation import Plan, compared
+from runs.evaluation import Plan, compared, explained
 from runs.experiment import Experiment
 from runs.folder import RunFolder, git_commit
 from runs.journal import Journal, read_events
@@ -45,6 +45,7 @@ def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str
         if stop.requested:
             return stopped(folder, stop, f"at step {outcome.step}") | {"step": outcome.step}
         summary = _publish(experiment, folder, journal, outcome)
+        explained(Contender("learned", experiment.rule, outcome.theta), folder, journal)
         if held_out:
             plan = Plan(held_out, _contenders(experiment, outcome, folder), experiment.transfer.seeds, notes)
             summary |= compared(plan, folder, journal, stop, known.quiet)

@@ -47,6 +47,7 @@ def transfer(known: argparse.Namespace) -> dict[str, Any]:
     settings["rules"] = " ".join(fingerprint(c) for c in contenders)  # an address may come to hold another rule
     tags = {"learned_rl.kind": "transfer", "learned_rl.rule": ours, "git.commit": git_commit()}
     with recording(path, settings, known, "transfer", tags) as (folder, journal, stop):
+        explained(contenders[0], folder, journal)
         validation = _each_once(together({name: catalogue.suite(name).validation for name in known.suite}))
         tuned = rivals(names, validation, env_steps, folder.path / "tuned", (journal, stop, known.quiet))
         if tuned is None:
@@ -80,6 +81,14 @@ class Plan(NamedTuple):
     contenders: Sequence[Contender]
     seeds: int
     notes: Mapping[str, str]
+
+
+def explained(contender: Contender, folder: RunFolder, journal: Journal) -> None:
+    """What the rule does, part by part, as figures; nothing of a rule that none of them is about."""
+    from runs.explain import explain  # matplotlib takes a second to import
+
+    if explain(contender.rule, contender.theta, folder.path / "explain"):
+        journal.artifact("explain", "explain")
 
 
 def compared(plan: Plan, folder: RunFolder, journal: Journal, stop: StopRequest, quiet: bool) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def test_everything_about_the_run_is_in_the_store_once(smoke):
     def files(folder):
         return {file.path.removeprefix(f"{folder}/") for file in client.list_artifacts(parent.info.run_id, folder)}
 
-    assert files("") == {"latest", "report", "rule", "training.png", "run.json", "report.html"}
+    assert files("") == {"latest", "report", "rule", "training.png", "run.json", "report.html", "explain"}
     assert files("latest") == {"rule.safetensors", "rule.json", "MANIFEST.sha256"}
     assert files("report") == REPORT
 
