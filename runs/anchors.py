@@ -30,7 +30,7 @@ from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import Drift
 from runs.devices import prepare
 from runs.durable import replace_file
-from runs.statistics import Interval, bootstrap
+from runs.statistics import Interval, bootstrap, mean
 from runs.transfer import POINTS, final
 
 STEPS = 10_000_000
@@ -117,11 +117,11 @@ def table(scores: Mapping[str, Float[np.ndarray, " seeds"]], steps: int) -> Iter
     yield f"| game ({steps:,} steps) | PPO here, 95 % | seeds | published (OPEN) | band | gymnax-blines | |"
     yield "|---" * 7 + "|"
     for game, found in scores.items():
-        anchor, mean = ANCHORS[game], bootstrap(lambda x: float(np.mean(x)), found[:, None])
-        shown = f"{mean.point:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
+        anchor, earned = ANCHORS[game], bootstrap(mean, found[:, None])
+        shown = f"{earned.point:.2f} [{earned.low:.2f}, {earned.high:.2f}]"
         yield (
             f"| {game} | {shown} | {len(found)} | {anchor.published:.2f} | {anchor.band:.0%} | {anchor.blines:g} | "
-            f"{verdict(anchor, mean)} |"
+            f"{verdict(anchor, earned)} |"
         )
 
 

@@ -17,12 +17,13 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from learned_rl import families, zoo
 from learned_rl.altered_tasks import PaidOtherwise, PermutedObservations, inverted
@@ -33,7 +34,7 @@ from runs import catalogue
 from runs.comparison import Comparison
 from runs.devices import prepare
 from runs.schedule_study import trained
-from runs.statistics import Scores, bootstrap, iqm
+from runs.statistics import Aggregate, Scores, bootstrap, iqm
 from runs.transfer import Contender, compare
 from runs.trials import Trial
 
@@ -78,12 +79,12 @@ def learned(folder: Path | None) -> tuple[Rule, Theta]:
     return recipe.rule, trained(replace(recipe, steps=recipe.steps // 2))[0]
 
 
-def fraction(of: str, over: str) -> Callable[[Scores], float]:
+def fraction(of: str, over: str) -> Aggregate:
     """(guarded - `over`) / (`of` - `over`), of interquartile means; columns as in `NAMES`."""
 
-    def statistic(scores: Scores) -> float:
-        mean: dict[str, float] = dict(zip(NAMES, (iqm(column) for column in scores.T), strict=True))
-        return float(np.divide(mean["guarded"] - mean[over], mean[of] - mean[over]))
+    def statistic(scores: Scores) -> Float[np.ndarray, "*lead"]:
+        mean = {name: iqm(scores[..., i : i + 1]) for i, name in enumerate(NAMES)}
+        return np.divide(mean["guarded"] - mean[over], mean[of] - mean[over])
 
     return statistic
 

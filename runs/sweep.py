@@ -25,7 +25,7 @@ from runs.folder import RunFolder, git_commit
 from runs.journal import Journal
 from runs.knobs import Knob
 from runs.recording import recording, stopped
-from runs.statistics import Interval, bootstrap
+from runs.statistics import Interval, bootstrap, mean
 from runs.transfer import Contender, compare, fingerprint
 from runs.trials import Trial
 
@@ -145,12 +145,12 @@ def _point(
     lost[curves.broken] = True
     finite = np.isfinite(scores)
     below = bool(finite.any()) and rule != "random" and _mean((scores - random)[finite]).high < 0
-    mean = _mean(scores[finite]) if finite.any() else Interval(np.nan, np.nan, np.nan)
-    return Point(knob, value, rule, scores, mean, int(lost.sum()), below)
+    earned = _mean(scores[finite]) if finite.any() else Interval(np.nan, np.nan, np.nan)
+    return Point(knob, value, rule, scores, earned, int(lost.sum()), below)
 
 
 def _mean(scores: Float[np.ndarray, " seeds"]) -> Interval:
-    return bootstrap(lambda drawn: float(drawn.mean()), scores[:, None])
+    return bootstrap(mean, scores[:, None])
 
 
 def _record(

@@ -4,11 +4,11 @@ All are imported to parse a command line, so that whatever is heavy (JAX, MLflow
 the mistakes that names alone show. What a command returns is its `--json` summary.
 """
 
-<<<<<<< HEAD
 COMMANDS = (
     "discover",
     "transfer",
     "compare",
+    "sweep",
     "tune",
     "similarity",
     "report",
