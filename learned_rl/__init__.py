@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from learned_rl.rules.auxiliary_head import AuxiliaryHead
     from learned_rl.rules.disco.rule import Disco
     from learned_rl.rules.drift import Drift
+    from learned_rl.rules.guard import Guard
     from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
     from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
     from learned_rl.rules.intrinsic.rule import Intrinsic
@@ -50,6 +51,7 @@ _HOME = {
     "Disco": "learned_rl.rules.disco.rule",
     "Drift": "learned_rl.rules.drift",
     "GRU": "learned_rl.memories",
+    "Guard": "learned_rl.rules.guard",
     "Hypernetwork": "learned_rl.hypernetwork",
     "Intrinsic": "learned_rl.rules.intrinsic.rule",
     "LPG": "learned_rl.rules.lpg",
@@ -109,6 +111,7 @@ __all__ = [
     "CountBonus",
     "Disco",
     "Drift",
+    "Guard",
     "Hypernetwork",
     "Intrinsic",
     "Lifetime",

@@ -34,6 +34,7 @@ from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.disco.values import CategoricalValues
 from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDrift
+from learned_rl.rules.guard import Guard
 from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
@@ -59,6 +60,7 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
         "auxiliary_head": AuxiliaryHead,
         "disco": Disco,
         "drift": Drift,
+        "guard": Guard,
         "intrinsic": Intrinsic,
         "lifetime_value": LifetimeValue,
         "lpg": LPG,

@@ -172,6 +172,13 @@ def optim4rl() -> Rule:
     return Optimised(learned=Optim4RL())
 
 
+def guard() -> Rule:
+    """A learned policy gradient on probation, and PPO in its place where it fails by a test of its own returns."""
+    from learned_rl.rules.guard import Guard
+
+    return Guard()
+
+
 def auxiliary() -> Rule:
     """Learned auxiliary tasks (Veeriah et al. 2019) beside a2c: questions that agents learn to answer."""
     from learned_rl.rules.auxiliary import Auxiliary
@@ -242,6 +249,7 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "open": open_,
     "optim4rl": optim4rl,
     "auxiliary": auxiliary,
+    "guard": guard,
     "rl2": rl2,
     "rl2-transformer": rl2_transformer,
     "hyper": hyper,

@@ -21,6 +21,7 @@ from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.disco.values import CategoricalValues
 from learned_rl.rules.drift import DiscoveredDrift, Drift, LearnedDrift
+from learned_rl.rules.guard import Guard
 from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
@@ -75,6 +76,7 @@ RULES = {
     "joint": Schedule(
         Intrinsic(Optimised(Drift(LearnedDrift(hidden=4), epochs=2, minibatches=2)), LifetimeReward(5, 2, 2)), hidden=4
     ),
+    "guard": Guard(Drift(LearnedDrift(hidden=4), epochs=2, minibatches=2), ActorCritic(), probation=1.0, rounds=1),
     "auxiliary": Auxiliary(questions=3, hidden=4, observation=4),
     "rl2": RL2(Blueprint(RECURRENT)),
     "rl2 with attention": RL2(Blueprint(ATTENTIVE)),
@@ -98,7 +100,7 @@ VARIANTS = {
     "self_tuning": (),
 }
 # Whose parts are rows of their own, or which have tests of their own with memories.
-VARIANTS |= dict.fromkeys(("joint", "open", "stacx", "state-action reward"), ("discrete",))
+VARIANTS |= dict.fromkeys(("joint", "open", "stacx", "state-action reward", "guard"), ("discrete",))
 # Rules that bring their agents have a memory in every column.
 VARIANTS |= {
     "rl2": ("continuous with memory",),
@@ -108,6 +110,8 @@ VARIANTS |= {
     "maml with memory": ("continuous with memory",),
     "varibad": ("continuous with memory",),
 }
+# Long enough for the first of two agents that take turns to have one.
+UPDATES = {"guard": 8}
 DISCRETE_ONLY = ("disco", "dqn", "dqn-clipped", "stacx")
 WITHOUT_EFFECT = {
     # A constant added to all logits of a policy target changes nothing.
@@ -148,9 +152,9 @@ class Likelihood:
 class Program:
     """One compiled program for everything that is asked of a rule: two lives, their birth, a segment, its gradient."""
 
-    def __init__(self, rule, case, born):
+    def __init__(self, rule, case, born, updates):
         self.born = born
-        lifetime = Lifetime(case.tasks, rule, case.network, streams=4, steps=4, updates=4)
+        lifetime = Lifetime(case.tasks, rule, case.network, streams=4, steps=4, updates=updates)
         self.problem = MetaProblem(lifetime, Likelihood(), segment=2)
         self.traced = 0
         self.theta = jax.jit(lambda key: jitter(rule.init(key), key, 0.3))(jax.random.key(0))
@@ -183,7 +187,7 @@ def rule_for(name, case):
 
 @functools.cache
 def program(rule, case):
-    return Program(rule_for(rule, case), CASES[case], rule in BORN)
+    return Program(rule_for(rule, case), CASES[case], rule in BORN, UPDATES.get(rule, 4))
 
 
 @functools.cache
