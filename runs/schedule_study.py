@@ -171,9 +171,8 @@ def scores(study: Study, settings: list[ByHand], keys: Array) -> Float[np.ndarra
     return np.mean(live(study, by_hand, (), lanes, jnp.tile(keys, n)).returns, axis=-1).reshape(n, k)
 
 
-def trained(study: Study) -> tuple[Theta, list[float]]:
-    """theta of the learned schedule, and the meta-loss along the way."""
-    e = study.experiment
+def trained(e: Experiment) -> tuple[Theta, list[float]]:
+    """theta of what an experiment learns, and the meta-loss along the way."""
     programs = Programs(e)
     state, losses, began = programs.birth(), [], time.monotonic()
     for first in range(0, e.steps, e.report_every):
@@ -188,7 +187,7 @@ def compare(study: Study) -> dict[str, Any]:
     """Tunes all three, trains fresh agents with each, and says how they compare."""
     root = jax.random.key(study.seed + 1_000_003)
     fresh, grid_key = jax.random.split(jax.random.fold_in(root, 0), study.seeds), jax.random.fold_in(root, 1)
-    theta, losses = trained(study)
+    theta, losses = trained(study.experiment)
     lived = live(study, learned, theta, np.zeros(study.seeds), fresh)
     ours = np.mean(lived.returns, axis=-1)
     rows = [_row("learned schedule", "", ours, None)]
