@@ -82,7 +82,7 @@ def fraction(of: str, over: str) -> Callable[[Scores], float]:
     """(guarded - `over`) / (`of` - `over`), of interquartile means; columns as in `NAMES`."""
 
     def statistic(scores: Scores) -> float:
-        mean = dict(zip(NAMES, (iqm(column) for column in scores.T), strict=True))
+        mean: dict[str, float] = dict(zip(NAMES, (iqm(column) for column in scores.T), strict=True))
         return (mean["guarded"] - mean[over]) / (mean[of] - mean[over])
 
     return statistic
@@ -125,7 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rule", type=Path, metavar="FOLDER", help="a rule that the recipe `default` learned")
     parser.add_argument("--seeds", type=int, default=16, metavar="N", help="agents per contender and task")
     parser.add_argument("--updates", type=int, default=200, metavar="N", help="of a life; 256 environment steps each")
-    parser.add_argument("--kept", type=Path, metavar="DIR", help="finished trainings are kept here, and taken from here")
+    parser.add_argument(
+        "--kept", type=Path, metavar="DIR", help="finished trainings are kept here, and taken from here"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write a machine-readable report here")
     known = parser.parse_args(arguments)
     prepare()

@@ -46,8 +46,8 @@ class Sample(NamedTuple):
         )
 
     @property
-    def count(self) -> Float[Array, ""]:
-        """As many returns of weight one would say as much (Kish 1965): (sum w)^2 / sum w^2."""
+    def effective(self) -> Float[Array, ""]:
+        """How many returns of weight one would say as much (Kish 1965): (sum w)^2 / sum w^2."""
         return self.weight**2 / jnp.maximum(self.square, 1e-9)
 
     @property
@@ -70,10 +70,10 @@ def chance(better: Sample, worse: Sample) -> Float[Array, ""]:
     apart, rounding = better.mean - worse.mean, ROUNDING * (jnp.abs(better.mean) + jnp.abs(worse.mean))
     variance = a + b + rounding**2
     t_square = apart**2 / jnp.maximum(variance, 1e-30)
-    freedom = variance**2 / jnp.maximum(a**2 / (better.count - 1) + b**2 / (worse.count - 1), 1e-30)
+    freedom = variance**2 / jnp.maximum(a**2 / (better.effective - 1) + b**2 / (worse.effective - 1), 1e-30)
     freedom = jnp.clip(freedom, 1.0, 1e6)
     z = (8 * freedom + 1) / (8 * freedom + 3) * jnp.sqrt(freedom * jnp.log1p(t_square / freedom))
-    enough = jnp.minimum(better.count, worse.count) >= ENOUGH
+    enough = jnp.minimum(better.effective, worse.effective) >= ENOUGH
     return jnp.where(enough, jax.scipy.stats.norm.sf(jnp.sign(apart) * z), 1.0)
 
 

@@ -34,7 +34,7 @@ def test_a_sample_is_the_weighted_mean_and_variance_of_all_that_was_added():
     x, w = x[w > 0].astype(np.float64), w[w > 0].astype(np.float64)
     np.testing.assert_allclose(s.weight, w.sum(), rtol=1e-5)
     np.testing.assert_allclose(s.mean, np.average(x, weights=w), rtol=1e-6)
-    np.testing.assert_allclose(s.count, w.sum() ** 2 / (w**2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(s.effective, w.sum() ** 2 / (w**2).sum(), rtol=1e-5)
     variance = np.sum(w * (x - np.average(x, weights=w)) ** 2) / (w.sum() - (w**2).sum() / w.sum())
     np.testing.assert_allclose(s.error, variance * (w**2).sum() / w.sum() ** 2, rtol=1e-3)
 
