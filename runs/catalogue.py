@@ -34,6 +34,11 @@ def suites() -> dict[str, str]:
     return _functions("suites.py")
 
 
+def knobs() -> dict[str, str]:
+    """What a sweep turns: name -> first line of its docstring."""
+    return {name.replace("_", "-"): text for name, text in _functions("knobs.py").items()}
+
+
 def problems() -> dict[str, str]:
     """Oracle problems: name -> first line of its docstring."""
     return {name.replace("_", "-"): text for name, text in _functions("oracles.py").items()}
@@ -52,6 +57,11 @@ def check_recipe(name: str) -> None:
 def check_suite(name: str) -> None:
     """Raises a UsageError with the nearest names if there is no such suite."""
     _known(name, suites(), "suite")
+
+
+def check_knob(name: str) -> None:
+    """Raises a UsageError with the nearest names if there is no such knob."""
+    _known(name, knobs(), "knob")
 
 
 def check_problem(name: str) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from runs.statistics import Interval, Scores, bootstrap, iqm, probability_of_improvement
 
@@ -15,10 +15,13 @@ class Curves(NamedTuple):
     Attributes:
       returns: mean episode return along training, `[seeds, POINTS]`.
       scores: mean return over the last tenth of training, `[seeds]`.
+      broken: which agents had a parameter at the end that is not finite, by number. What such an agent does, and earns,
+        need not show it.
     """
 
     returns: Float[np.ndarray, "seeds points"]
     scores: Float[np.ndarray, " seeds"]
+    broken: Int[np.ndarray, " broken"] = np.empty(0, int)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from learned_rl.lifetime import Lifetime
 from learned_rl.types import Rule, Theta
@@ -19,7 +19,7 @@ from runs.devices import lives_over
 from runs.durable import replace_file
 from runs.overrides import flatten
 from runs.trials import Trial
-from truncation.lives import over_lives
+from truncation.lives import all_finite, over_lives
 
 POINTS = 50  # of a recorded learning curve
 FINAL = 0.1  # the score is the mean return over this last fraction of training
@@ -39,9 +39,9 @@ def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) 
     microbatch = at_once(seeds)
     program = _lives(trial, rule, microbatch)
     with lives_over(seeds // microbatch):
-        returns = np.asarray(program(theta, keys))
+        returns, finite = map(np.asarray, program(theta, keys))
     points = np.unique(np.linspace(0, trial.updates - 1, min(POINTS, trial.updates)).astype(int))
-    return Curves(returns[:, points], final(returns))
+    return Curves(returns[:, points], final(returns), np.flatnonzero(~finite))
 
 
 def final(returns: Float[np.ndarray, "seeds updates"]) -> Float[np.ndarray, " seeds"]:
@@ -58,13 +58,14 @@ def at_once(agents: int) -> int:
 
 
 @cache  # one program for a learned rule, its untrained start and every other theta
-def _lives(trial: Trial, rule: Rule, microbatch: int) -> Callable[[Theta, Array], Array]:
+def _lives(trial: Trial, rule: Rule, microbatch: int) -> Callable[[Theta, Array], tuple[Array, Array]]:
     lifetime = Lifetime(trial.tasks, rule, trial.network, trial.streams, trial.steps, trial.updates)
     jax.eval_shape(lifetime.policy.init, jax.random.key(0))  # builds the environment here, not inside a shard
 
-    def life(theta: Theta, key: PRNGKeyArray) -> tuple[Float[Array, " updates"], tuple[()]]:
+    def life(theta: Theta, key: PRNGKeyArray) -> tuple[tuple[Float[Array, " updates"], Bool[Array, ""]], tuple[()]]:
         key_birth, key_life = jax.random.split(key)
-        return lifetime.whole(theta, lifetime.start(theta, key_birth), key_life)[1], ()
+        agent, returns = lifetime.whole(theta, lifetime.start(theta, key_birth), key_life)
+        return (returns, all_finite(agent.params)), ()
 
     return jax.jit(lambda theta, keys: over_lives(life, (theta,), keys, microbatch=microbatch)[0])
 
@@ -98,7 +99,8 @@ def compare(
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(file, json.dumps({k: v.tolist() for k, v in curves._asdict().items()}).encode())
         saved = json.loads(file.read_bytes())
-        results[c.name][trial.name] = Curves(np.array(saved["returns"]), np.array(saved["scores"]))
+        broken = np.array(saved.get("broken", []), int)  # results of before do not say
+        results[c.name][trial.name] = Curves(np.array(saved["returns"]), np.array(saved["scores"]), broken)
     progress(len(pairs), len(pairs), "done")
     return Comparison(tuple(t.name for t in trials), tuple(t.env_steps for t in trials), results)
 

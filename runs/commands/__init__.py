@@ -4,4 +4,4 @@ All are imported to parse a command line, so that whatever is heavy (JAX, MLflow
 the mistakes that names alone show. What a command returns is its `--json` summary.
 """
 
-COMMANDS = ("discover", "transfer", "report", "reproduce", "bias", "bring_in", "hand_out", "listing", "verify")
+COMMANDS = ("discover", "transfer", "sweep", "report", "reproduce", "bias", "bring_in", "hand_out", "listing", "verify")
