@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from learned_rl.rule_file import RuleRefused, save_rule
+from learned_rl.types import Discrete
 from runs.checkpoints import Checkpoints
 from runs.durable import disk_errors
 from runs.errors import DiskError, NumericalStop
@@ -121,6 +122,7 @@ def _save_rule(experiment: Experiment, state: Any, folder: Path, step: int, metr
         RECORDED: describe_all(experiment.families),
         "inner": flatten(experiment.inner),
         "network": flatten(experiment.network),
+        "action_counts": sorted({t.actions.count for t in experiment.families if isinstance(t.actions, Discrete)}),
         "seed": experiment.seed,
         "frozen": list(experiment.frozen),
         "loaded": list(experiment.loaded),

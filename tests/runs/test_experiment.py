@@ -210,3 +210,4 @@ def test_the_record_of_a_rule_says_in_what_lives_it_was_trained(tmp_path, fake):
     record = load_rule(tmp_path / "rule").record
     assert record["inner"] == {"streams": 2, "steps": 4, "updates": 4, "segment": 2}
     assert record["network"]["body.hidden"] == "4"
+    assert record["action_counts"] == [2]
