@@ -29,6 +29,7 @@ from runs.statistics import Interval, bootstrap
 from runs.suites import Trial
 from runs.transfer import Contender, compare, fingerprint
 
+REPORT = "sweep-report"  # where `learned-rl report` looks for sweeps
 RESHAPING = ("width", "depth", "actions", "distractions")  # of agents, which some rules bring along
 
 
@@ -155,8 +156,8 @@ def _mean(scores: Float[np.ndarray, " seeds"]) -> Interval:
 def _record(
     turned: Mapping[str, Knob], found: Sequence[Point], trial: Trial, folder: RunFolder, journal: Journal
 ) -> dict[str, Any]:
-    """Table, CSV and figures in `report/`, one nested run a knob, and the table on the terminal."""
-    text = sweep_report.write(turned, found, trial, folder.path / "report")
+    """Table, CSV and figures, one nested run a knob, and the table on the terminal."""
+    text = sweep_report.write(turned, found, trial, folder.path / REPORT)
     for name, knob in turned.items():
         here = [point for point in found if point.knob == name]
         journal.child(
@@ -166,7 +167,7 @@ def _record(
             params={"values": " ".join(f"{value:g}" for value in knob.trials), "base": f"{knob.base:g}"},
             metrics={f"sweep/{point.rule}/{point.value:g}": float(point.mean.point) for point in here},
         )
-    journal.artifact("report", "report")
-    print(f"\n{text}\n{folder.path / 'report'}", flush=True)
+    journal.artifact(REPORT, "report")
+    print(f"\n{text}\n{folder.path / REPORT}", flush=True)
     diverged = [{"knob": p.knob, "value": p.value, "rule": p.rule, "how": p.diverged} for p in found if p.diverged]
-    return {"path": str(folder.path), "report": str(folder.path / "report"), "diverged": diverged}
+    return {"path": str(folder.path), "report": str(folder.path / REPORT), "diverged": diverged}

@@ -1,10 +1,10 @@
-"""A sweep as people read it: a table and a figure a knob, and CSV for whoever re-analyses it."""
+"""A sweep as people read it: a table and a figure a knob, and CSV for whoever re-analyses it, or draws it again."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from runs.suites import Trial
 if TYPE_CHECKING:
     from runs.sweep import Point
 
+SUMMARY = ("mean", "low", "high", "in_training", "diverged")
 NOTE = (
     "Mean return over the last tenth of training, 95 % bootstrap intervals over agents; equal environment steps for "
     "every rule at a value. Diverged: parameters or scores that are not finite, or a mean below that of agents that do "
@@ -25,11 +26,12 @@ NOTE = (
 
 
 def write(turned: Mapping[str, Knob], found: Sequence[Point], trial: Trial, folder: Path) -> str:
-    """Writes `sweep.md`, `sweep.csv` and a figure a knob into `folder`; returns the text."""
+    """Writes `sweep.md`, `sweep.csv`, `agents.csv` and a figure a knob into `folder`; returns the text."""
     folder.mkdir(parents=True, exist_ok=True)
     text = markdown(turned, found, trial)
     replace_file(folder / "sweep.md", text.encode())
-    replace_file(folder / "sweep.csv", table(found).encode())
+    replace_file(folder / "sweep.csv", _csv(("knob", "value", "rule", *SUMMARY), summary(turned, found)).encode())
+    replace_file(folder / "agents.csv", _csv(("knob", "value", "rule", "seed", "score"), agents(found)).encode())
     for name, knob in turned.items():
         figure([p for p in found if p.knob == name], knob, trial, folder / f"sweep-{name}.png")
     return text
@@ -61,15 +63,22 @@ def in_training(knob: Knob, value: float) -> bool:
     return bool(knob.trained) and min(knob.trained) <= value <= max(knob.trained)
 
 
-def table(found: Sequence[Point]) -> str:
-    """One line an agent."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["knob", "value", "rule", "seed", "score", "diverged"])
+def summary(turned: Mapping[str, Knob], found: Sequence[Point]) -> Iterator[tuple[Any, ...]]:
+    """One line a knob, value and rule."""
     for p in found:
-        writer.writerows(
-            [p.knob, f"{p.value:g}", p.rule, i, repr(float(x)), p.diverged] for i, x in enumerate(p.scores)
-        )
+        seen = in_training(turned[p.knob], p.value)
+        yield p.knob, f"{p.value:g}", p.rule, *map(float, p.mean), "yes" if seen else "no", p.diverged
+
+
+def agents(found: Sequence[Point]) -> Iterator[tuple[Any, ...]]:
+    """One line an agent, every digit."""
+    for p in found:
+        yield from ((p.knob, f"{p.value:g}", p.rule, i, repr(float(x))) for i, x in enumerate(p.scores))
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *rows])
     return out.getvalue()
 
 

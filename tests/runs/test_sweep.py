@@ -106,6 +106,10 @@ def test_the_task_is_of_any_split_and_the_first_one_tested_if_none_is_named():
 KNOB = Knob("scale", {1.0: TRIAL, 10.0: replace(TRIAL, label="ten")}, 1.0, (1.0,), 10, lambda value: value)
 
 
+def read(file):
+    return list(csv.DictReader(io.StringIO(file.read_text())))
+
+
 def comparison():
     """Four agents a cell. At ten, returns are ten times as large, and each rule fails in a way of its own."""
 
@@ -147,9 +151,15 @@ def test_the_report_says_what_was_in_training_and_what_diverged(tmp_path):
     assert next(line for line in lines if line.startswith("| 1 |")).endswith("| in training |")
     ten = next(line for line in lines if line.startswith("| 10 |"))
     assert ten.endswith("| gone: 3 of 4 agents not finite; worse: below random |")
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "sweep.csv").read_text())))
+    rows = read(tmp_path / "agents.csv")
     assert len(rows) == 2 * 5 * 4
-    assert rows[-1] == {"knob": "scale", "value": "10", "rule": "random", "seed": "3", "score": "3.0", "diverged": ""}
+    assert rows[-1] == {"knob": "scale", "value": "10", "rule": "random", "seed": "3", "score": "3.0"}
+    assert [row["score"] for row in rows if row["rule"] == "gone"][5:7] == ["nan", "inf"]
+    rows = {(row["value"], row["rule"]): row for row in read(tmp_path / "sweep.csv")}
+    assert len(rows) == 10
+    assert rows["10", "worse"]["diverged"] == "below random"
+    assert (rows["1", "good"]["in_training"], rows["10", "good"]["in_training"]) == ("yes", "no")
+    assert float(rows["10", "good"]["low"]) < 3.0 == float(rows["10", "good"]["mean"])
     assert (tmp_path / "sweep-scale.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -178,8 +188,8 @@ def test_the_command(tmp_path):
     assert "## permutation: observations permuted" in out
     folder = tmp_path / "out" / "sweep" / "a2c-CartPole-v1"
     assert summary["path"] == str(folder)
-    report = {file.name for file in (folder / "report").iterdir()}
-    assert report == {"sweep.md", "sweep.csv", "sweep-permutation.png"}
+    report = {file.name for file in (folder / "sweep-report").iterdir()}
+    assert report == {"sweep.md", "sweep.csv", "agents.csv", "sweep-permutation.png"}
     kept = {file.name.rsplit("--", 1)[0] for file in (folder / "sweep").iterdir()}
     both = ("CartPole-v1", "CartPole-v1.permutation-1")
     assert kept == {f"{trial}--{rule}" for trial in both for rule in ("a2c", "random")}
@@ -187,7 +197,7 @@ def test_the_command(tmp_path):
     (child,) = [event for event in events if event["kind"] == "child"]
     assert child["name"] == "sweep/permutation"
     assert set(child["values"]) == {f"sweep/{rule}/{value}" for rule in ("a2c", "random") for value in (0, 1)}
-    rows = list(csv.DictReader(io.StringIO((folder / "report" / "sweep.csv").read_text())))
+    rows = read(folder / "sweep-report" / "agents.csv")
     scores = {row["value"]: row["score"] for row in rows if row["rule"] == "a2c" and row["seed"] == "0"}
     assert scores["0"] != scores["1"]
 
