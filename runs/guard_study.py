@@ -34,8 +34,8 @@ from runs.comparison import Comparison
 from runs.devices import prepare
 from runs.schedule_study import trained
 from runs.statistics import Scores, bootstrap, iqm
-from runs.suites import Trial
 from runs.transfer import Contender, compare
+from runs.trials import Trial
 
 NAMES = ("learned", "guarded", "fallback", "random")
 
@@ -83,7 +83,7 @@ def fraction(of: str, over: str) -> Callable[[Scores], float]:
 
     def statistic(scores: Scores) -> float:
         mean: dict[str, float] = dict(zip(NAMES, (iqm(column) for column in scores.T), strict=True))
-        return (mean["guarded"] - mean[over]) / (mean[of] - mean[over])
+        return float(np.divide(mean["guarded"] - mean[over], mean[of] - mean[over]))
 
     return statistic
 

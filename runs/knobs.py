@@ -10,7 +10,7 @@ from typing import Any
 from learned_rl.altered_tasks import Distracted, DuplicatedActions, PaidOtherwise, PermutedObservations
 from learned_rl.types import Discrete
 from runs.errors import UsageError
-from runs.suites import Trial
+from runs.trials import Trial
 
 Record = Mapping[str, Any]
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)

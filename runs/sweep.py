@@ -26,8 +26,8 @@ from runs.journal import Journal
 from runs.knobs import Knob
 from runs.recording import recording, stopped
 from runs.statistics import Interval, bootstrap
-from runs.suites import Trial
 from runs.transfer import Contender, compare, fingerprint
+from runs.trials import Trial
 
 REPORT = "sweep-report"  # where `learned-rl report` looks for sweeps
 RESHAPING = ("width", "depth", "actions", "distractions")  # of agents, which some rules bring along

@@ -12,7 +12,7 @@ import numpy as np
 
 from runs.durable import replace_file
 from runs.knobs import Knob
-from runs.suites import Trial
+from runs.trials import Trial
 
 if TYPE_CHECKING:
     from runs.sweep import Point

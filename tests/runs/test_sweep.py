@@ -18,9 +18,9 @@ from runs.cli import main
 from runs.comparison import Comparison, Curves
 from runs.errors import UsageError
 from runs.knobs import Knob
-from runs.suites import Trial
 from runs.sweep import base, chosen, points
 from runs.transfer import train_agents
+from runs.trials import Trial
 from tests.runs.test_end_to_end import run
 
 TRIAL = Trial(families.catch(), Network(MLP((16, 16))), streams=8, steps=4, updates=100)
