@@ -31,8 +31,8 @@ def judge(ours: Scores, theirs: Scores, resamples: int = 2000, seed: int = 0) ->
 
     Won is what won by how much *and* how often: the 95 % interval of the paired difference lies above 0, and that of
     P(improvement) above 1/2; lost the other way round. The paired difference alone, and P(improvement) alone, call a
-    winner between equal rules in about 5 % of comparisons (up to 7 % where few runs decide), both together in 1 to
-    4 %, whether pairs are correlated or not, from three runs of a task and six in all on; below that no interval
+    winner between equal rules in about 5 % of comparisons (up to 7 % where few runs decide), both together in 0 to
+    5 %, whether pairs are correlated or not, from three runs of a task and six in all on; below that no interval
     holds what it says, and nothing is decided. It sees more than a comparison of two IQMs: a correlation of 0.7 between
     runs of a seed, 10 runs of 4 tasks and an effect of 0.35 standard deviations are called in 0.6 of comparisons, and
     by two intervals that do not overlap in 0.04.
