@@ -163,6 +163,7 @@ def test_the_champion_only_yields_to_who_beats_it(tmp_path, uri):
     for old in (weak, first, elsewhere):  # sent again, old journals take nothing back
         (old / "mlflow.json").unlink()
         assert after(old) == {"candidate": "6", "champion": "6"}
+    assert verdict("3").endswith(", above ppo, random")  # as it was judged then
     assert len(client.search_model_versions("name = 'toy-rule'")) == 6
 
 
