@@ -15,7 +15,7 @@ from runs.reproduce import changed, command, compared
 
 
 def test_where_things_go_is_no_part_of_a_command():
-    words = "discover smoke --run-dir out/x --steps 8 --json=a.json --json a.json --quiet --tracking-uri sqlite:///x.db --devices 2"
+    words = "discover smoke --json b.json --run-dir out/x --steps 8 --json=a.json --quiet --tracking-uri x --devices 2"
     assert that_matter(words.split()) == ["discover", "smoke", "--steps", "8", "--devices", "2"]
 
 
