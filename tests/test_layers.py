@@ -25,6 +25,8 @@ def imports(tree):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide where things live"
             yield node.module or ""
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "library":  # learned_rl.libraries
+            yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant))
 
 
 def names(tree):
@@ -79,8 +81,13 @@ def test_nothing_unpickles_or_evaluates(name):
 
 
 def test_strings_are_imported_from_constants_only():
-    """`importlib.import_module` serves lazy exports, from tables in the code: never a name that came from a file."""
-    allowed = {"learned_rl/__init__.py", "meta_objectives/__init__.py", "truncation/__init__.py"}
+    """`importlib.import_module` serves lazy exports and optional libraries: never a name that came from a file."""
+    allowed = {f"{package}/__init__.py" for package in ("learned_rl", "meta_objectives", "truncation")}
+    allowed.add("learned_rl/libraries.py")
+    for name, tree in TREES.items():
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            if getattr(call.func, "id", "") == "library":
+                assert isinstance(call.args[0], ast.Constant), name
     users = {name for name, tree in TREES.items() if "import_module" in set(names(tree))}
     assert {name for name in users if not name.startswith("runs/")} <= allowed
 
