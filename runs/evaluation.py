@@ -123,7 +123,7 @@ def _record(comparison: Comparison, plan: Plan, folder: RunFolder, journal: Jour
             )
     journal.artifact("report", "report")
     scores = {name: comparison.scores(name).tolist() for name in comparison.results}
-    journal.challenge(ours, comparison.tasks, comparison.env_steps, scores)
+    journal.challenge(ours, comparison.tasks, comparison.env_steps, scores, comparison.references)
     aggregates = {name: comparison.aggregate(name)._asdict() for name in comparison.results}
     journal.child(
         "aggregate",

@@ -6,7 +6,7 @@ One JSON object a line, `{"seq": 7, "time": <ms>, "kind": "metrics", ..., "crc":
   metrics   step, values, nonfinite (names whose value was NaN or infinite)
   artifact  path (relative to the run folder), artifact_path, digest
   model     name, path (the journal's own copy of the folder), digest, tags
-  challenge name, digest (of the model), ours, tasks, env_steps, scores ({contender: runs x tasks}): how it compared
+  challenge name, digest (of the model), ours, tasks, env_steps, references, scores ({contender: runs x tasks})
   child     id, name, tags, params, values, nonfinite: a nested run, complete when it is reported
   finish    status
 
@@ -102,7 +102,12 @@ class Journal:
         self._append("model", name=name, path=path, digest=content, tags=dict(tags or {}))
 
     def challenge(
-        self, ours: str, tasks: Sequence[str], env_steps: Sequence[int], scores: Mapping[str, Sequence[Sequence[float]]]
+        self,
+        ours: str,
+        tasks: Sequence[str],
+        env_steps: Sequence[int],
+        scores: Mapping[str, Sequence[Sequence[float]]],
+        references: Sequence[str] = (),
     ) -> None:
         """Records how the model that was recorded last, the contender `ours`, did beside others; once a model.
 
@@ -110,13 +115,14 @@ class Journal:
 
         Args:
           scores: of every contender, runs x tasks; what is not finite is recorded as missing.
+          references: the contenders of which the best is 1 on the normalised scale.
         """
         if not self.registered or ("challenge", *self.registered) in self._seen:
             return
         (name, content), found = self.registered, {}
         for contender, runs in scores.items():
             found[contender] = [[x if math.isfinite(x) else None for x in run] for run in runs]
-        exam = {"tasks": list(tasks), "env_steps": list(env_steps)}
+        exam = {"tasks": list(tasks), "env_steps": list(env_steps), "references": list(references)}
         self._append("challenge", name=name, digest=content, ours=ours, **exam, scores=found)
 
     def child(

@@ -79,7 +79,7 @@ def _comparison(event: Event, scores: Mapping[str, Any]) -> Comparison:
         return {task: Curves(column[:, None], column) for task, column in zip(event["tasks"], columns, strict=True)}
 
     results = {name: by_task(runs) for name, runs in scores.items()}
-    return Comparison(tuple(event["tasks"]), tuple(event["env_steps"]), results)
+    return Comparison(tuple(event["tasks"]), tuple(event["env_steps"]), results, tuple(event["references"]))
 
 
 def _exam(event: Event) -> dict[str, Any]:

@@ -123,8 +123,8 @@ def challenger(folder, run, learned, tasks=("catch",)):
     journal.model("toy-rule", "rule")
     means = {"learned": learned, "ppo": 1.0, "random": 0.0}
     scores = {name: [[m + 0.01 * i] * len(tasks) for i in range(5)] for name, m in means.items()}
-    journal.challenge("learned", tasks, [100] * len(tasks), scores)
-    journal.challenge("learned", tasks, [100] * len(tasks), scores)  # as when a finished run is run again
+    journal.challenge("learned", tasks, [100] * len(tasks), scores, ["ppo"])
+    journal.challenge("learned", tasks, [100] * len(tasks), scores, ["ppo"])  # as when a finished run is run again
     journal.finish("FINISHED")
     journal.close()
     return folder
