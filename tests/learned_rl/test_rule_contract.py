@@ -98,9 +98,11 @@ VARIANTS = {
     **dict.fromkeys(("dpo", "random", "ta-drift", "ta-lpg", "count bonus", "lifetime value", "rnd"), ("discrete",)),
     "dqn-clipped": (),
     "self_tuning": (),
+    "open": (),
+    "state-action reward": (),
 }
 # Whose parts are rows of their own, or which have tests of their own with memories.
-VARIANTS |= dict.fromkeys(("joint", "open", "stacx", "state-action reward", "guard"), ("discrete",))
+VARIANTS |= dict.fromkeys(("joint", "stacx", "guard"), ("discrete",))
 # Rules that bring their agents have a memory in every column.
 VARIANTS |= {
     "rl2": ("continuous with memory",),

@@ -215,6 +215,7 @@ def test_a_busy_or_different_run_folder_is_not_touched(smoke, tmp_path):
     assert journal == (smoke / "out" / "smoke" / "journal.jsonl").read_bytes()
 
 
+@pytest.mark.slow  # two whole runs; servers that are away or fail are also in test_mlflow_sink.py
 def test_a_store_that_is_away_costs_nothing_and_gets_everything_later(smoke, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
