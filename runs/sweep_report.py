@@ -100,7 +100,10 @@ def figure(here: Sequence[Point], knob: Knob, trial: Trial, path: Path) -> None:
         axis.plot(x, y, "o-", color=colour, lw=1.6, ms=4, label=rule)
         axis.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
         lost = np.array([bool(p.diverged) for p in line])
-        axis.plot(x[lost], np.nan_to_num(y[lost]), "x", color=colour, ms=11, mew=2)
+        axis.plot(x[lost], y[lost], "x", color=colour, ms=11, mew=2)
+        # Where no agent was left there is no return to draw it at: it stands on the lower edge.
+        none = x[np.isnan(y)]
+        axis.plot(none, np.zeros(len(none)), "x", color=colour, ms=11, mew=2, transform=axis.get_xaxis_transform())
     axis.set(xlabel=knob.title, ylabel="episode return", title=trial.name)
     drawing.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     drawing.savefig(path, dpi=120, metadata={"Software": None})
