@@ -103,7 +103,8 @@ def figure(here: Sequence[Point], knob: Knob, trial: Trial, path: Path) -> None:
         axis.plot(x[lost], y[lost], "x", color=colour, ms=11, mew=2)
         # Where no agent was left there is no return to draw it at: it stands on the lower edge.
         none = x[np.isnan(y)]
-        axis.plot(none, np.zeros(len(none)), "x", color=colour, ms=11, mew=2, transform=axis.get_xaxis_transform())
+        edge = axis.get_xaxis_transform()
+        axis.plot(none, np.zeros(len(none)), "x", color=colour, ms=11, mew=2, transform=edge, clip_on=False, zorder=3)
     axis.set(xlabel=knob.title, ylabel="episode return", title=trial.name)
     drawing.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     drawing.savefig(path, dpi=120, metadata={"Software": None})
