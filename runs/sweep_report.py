@@ -104,7 +104,8 @@ def figure(here: Sequence[Point], knob: Knob, trial: Trial, path: Path) -> None:
         # Where no agent was left there is no return to draw it at: it stands on the lower edge.
         none = x[np.isnan(y)]
         edge = axis.get_xaxis_transform()
-        axis.plot(none, np.zeros(len(none)), "x", color=colour, ms=11, mew=2, transform=edge, clip_on=False, zorder=3)
+        (cross,) = axis.plot(none, np.zeros(len(none)), "x", color=colour, ms=11, mew=2, transform=edge, clip_on=False)
+        cross.set_in_layout(False)
     axis.set(xlabel=knob.title, ylabel="episode return", title=trial.name)
     drawing.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     drawing.savefig(path, dpi=120, metadata={"Software": None})
