@@ -51,15 +51,8 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class LogUniform:
+class LogUniform(Uniform):
     """Log-uniform in [low, high): scales, such as masses, are drawn by factors."""
-
-    low: float
-    high: float
-
-    @property
-    def range(self) -> dict[str, Any]:
-        return {"from": self.low, "below": self.high}
 
     def __call__(self, key: PRNGKeyArray) -> Float[Array, ""]:
         return jnp.exp(jax.random.uniform(key, (), minval=jnp.log(self.low), maxval=jnp.log(self.high)))

@@ -13,12 +13,13 @@ from learned_rl.rule_file import LoadedRule
 from runs import catalogue, leakage, tables
 from runs.comparison import Comparison
 from runs.devices import prepare
+from runs.errors import UsageError
 from runs.folder import RunFolder, git_commit
 from runs.journal import Journal
 from runs.progress import Evaluations
 from runs.recording import recording, stopped
 from runs.signals import StopRequest
-from runs.transfer import Contender, compare, fingerprint
+from runs.transfer import Contender, compare, fingerprint, guarded
 from runs.trials import Trial
 from runs.tuned import asked, rivals
 
@@ -27,11 +28,14 @@ def transfer(known: argparse.Namespace) -> dict[str, Any]:
     """Trains agents with a frozen rule on one or several suites, beside built-in or other rules."""
     prepare()
     suites = together({name: catalogue.suite(name).split(known.split) for name in dict.fromkeys(known.suite)})
-    loaded = [catalogue.loaded(address, known.tracking_uri) for address in (known.rule, *known.against)]
-    found = [leak for name, rule in loaded for leak in _leaks(suites, name, rule)]
+    reserve = [known.guard] if known.guard else []
+    loaded = [catalogue.loaded(address, known.tracking_uri) for address in (known.rule, *known.against, *reserve)]
+    found = [leak for name, rule in dict(loaded).items() for leak in _leaks(suites, name, rule)]
     if not known.allow_overlap:
         leakage.refuse(found, "--allow-overlap")
     rules = [Contender(name, rule.rule, rule.theta) for name, rule in loaded]
+    if reserve:
+        rules.insert(1, _guarded(rules[0], rules.pop()))
     contenders = distinct([*rules, Contender("random", *catalogue.built_in("random"))])
     plan = Plan(_each_once(suites), contenders, known.seeds, leakage.notes(found))
     names, env_steps = asked(known, loaded[0][0], loaded[0][1].record)
@@ -54,6 +58,13 @@ def transfer(known: argparse.Namespace) -> dict[str, Any]:
             return stopped(folder, stop, "between two rounds of tuning")
         plan = plan._replace(contenders=distinct([*contenders, *tuned]))
         return compared(plan, folder, journal, stop, known.quiet)
+
+
+def _guarded(ours: Contender, reserve: Contender) -> Contender:
+    try:
+        return guarded(ours, reserve)
+    except ValueError as error:
+        raise UsageError(f"--guard {reserve.name}: it cannot take over from {ours.name}: {error}") from error
 
 
 def _each_once(suites: Mapping[str, Sequence[Trial]]) -> tuple[Trial, ...]:

@@ -28,21 +28,20 @@ from jaxtyping import Float
 from learned_rl import families, zoo
 from learned_rl.altered_tasks import PaidOtherwise, PermutedObservations, inverted
 from learned_rl.rule_file import load_rule
-from learned_rl.rules.guard import Guard
 from learned_rl.types import Rule, Theta
 from runs import catalogue
 from runs.comparison import Comparison
 from runs.devices import prepare
 from runs.schedule_study import trained
 from runs.statistics import Aggregate, Scores, bootstrap, iqm
-from runs.transfer import Contender, compare
+from runs.transfer import Contender, compare, guarded
 from runs.trials import Trial
 
 NAMES = ("learned", "guarded", "fallback", "random")
 
 
 def trials(updates: int) -> Mapping[str, tuple[Trial, ...]]:
-    """Tasks as in training, and the same ones altered; one that the recipe's rule is known to unlearn."""
+    """Tasks as in training, and the same ones altered; one that it unlearns, one where it beats PPO."""
     catch, pole = families.catch(), families.cartpole()
     misleading = (
         inverted(catch),
@@ -56,18 +55,14 @@ def trials(updates: int) -> Mapping[str, tuple[Trial, ...]]:
     return {
         "as in training": tuple(Trial(tasks, updates=updates) for tasks in (catch, pole)),
         "misleading": tuple(Trial(tasks, updates=updates) for tasks in misleading),
+        "elsewhere": (Trial(families.deep_sea(8), updates=updates),),
     }
 
 
 def contenders(rule: Rule, theta: Theta) -> list[Contender]:
     """The learned rule, guarded, the fallback alone, and no learning."""
-    fallback = zoo.ppo()
-    return [
-        Contender("learned", rule, theta),
-        Contender("guarded", Guard(rule, fallback), {"base": theta, "fallback": ()}),
-        Contender("fallback", fallback, ()),
-        Contender("random", zoo.random(), ()),
-    ]
+    ours, fallback = Contender("learned", rule, theta), Contender("fallback", zoo.ppo(), ())
+    return [ours, guarded(ours, fallback)._replace(name="guarded"), fallback, Contender("random", zoo.random(), ())]
 
 
 def learned(folder: Path | None) -> tuple[Rule, Theta]:

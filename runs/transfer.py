@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from learned_rl.lifetime import Lifetime
+from learned_rl.rules.guard import Guard
 from learned_rl.types import Rule, Theta
 from runs.comparison import FLOOR, Comparison, Curves
 from runs.devices import lives_over
@@ -36,6 +37,16 @@ class Contender(NamedTuple):
     def hand_designed(self) -> bool:
         """Nothing of it was learned, and it learns: what a learned rule is to be measured against."""
         return self.name != FLOOR and not jax.tree.leaves(self.theta)
+
+
+def guarded(ours: Contender, reserve: Contender) -> Contender:
+    """`ours` until it misbehaves, `reserve` from then on.
+
+    Raises:
+      ValueError: the two cannot be had in one life.
+    """
+    rule = Guard(ours.rule, reserve.rule)
+    return Contender(f"{ours.name}-guarded", rule, {"base": ours.theta, "fallback": reserve.theta})
 
 
 def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) -> Curves:

@@ -27,6 +27,13 @@ def arguments(command: argparse.ArgumentParser) -> None:
         metavar="ENV_STEPS",
         help="tune the baselines on the validation tasks, too; default: for as many steps as RULE was meta-trained",
     )
+    command.add_argument(
+        "--guard",
+        nargs="?",
+        const="ppo",
+        metavar="RULE",
+        help="evaluate the rule under guard as well: RULE (default: ppo) takes over where it misbehaves",
+    )
     command.add_argument("--seeds", type=int, default=10, metavar="N", help="agents per rule and task")
     command.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/transfer/RULE-SUITE[-SPLIT]")
     command.add_argument(
@@ -41,7 +48,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def run(known: argparse.Namespace) -> dict[str, Any]:
     for name in known.suite:
         catalogue.check_suite(name)
-    for address in (known.rule, *known.against):
+    for address in (known.rule, *known.against, *([known.guard] if known.guard else [])):
         catalogue.check_rule(address)
     if known.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, not {known.seeds}")
