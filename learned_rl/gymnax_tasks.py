@@ -110,6 +110,11 @@ class GymnaxFamily:
         return usual | dict(self.options) | vars(params) | dict(self.vary) | drawn
 
     @property
+    def blocked(self) -> Array | None:
+        """Which cells of an environment with a map cannot be entered, `[rows, columns]`; None without a map."""
+        return getattr(self._made[0], "occupied_map", None)
+
+    @property
     def obs_shape(self) -> tuple[int, ...]:
         return _obs_shape(self)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,11 +23,13 @@ class Curves(NamedTuple):
       scores: mean return over the last tenth of training, `[seeds]`.
       broken: which agents had a parameter at the end that is not finite, by number. What such an agent does, and earns,
         need not show it.
+      first: task and parameters of the first agent after its training; None where only the numbers were kept.
     """
 
     returns: Float[np.ndarray, "seeds points"]
     scores: Float[np.ndarray, " seeds"]
     broken: Int[np.ndarray, " broken"] = np.empty(0, int)
+    first: Any = None
 
 
 class Scale(NamedTuple):

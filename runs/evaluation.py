@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from learned_rl.rule_file import LoadedRule
 from runs import catalogue, leakage, tables
-from runs.comparison import Comparison
+from runs.comparison import Comparison, Curves
 from runs.devices import prepare
 from runs.errors import UsageError
 from runs.folder import RunFolder, git_commit
@@ -30,7 +30,7 @@ def transfer(known: argparse.Namespace) -> dict[str, Any]:
     suites = together({name: catalogue.suite(name).split(known.split) for name in dict.fromkeys(known.suite)})
     reserve = [known.guard] if known.guard else []
     loaded = [catalogue.loaded(address, known.tracking_uri) for address in (known.rule, *known.against, *reserve)]
-    found = [leak for name, rule in dict(loaded).items() for leak in _leaks(suites, name, rule)]
+    found = [leak for name, rule in dict(loaded).items() for leak in leaks(suites, name, rule)]
     if not known.allow_overlap:
         leakage.refuse(found, "--allow-overlap")
     rules = [Contender(name, rule.rule, rule.theta) for name, rule in loaded]
@@ -71,7 +71,7 @@ def _each_once(suites: Mapping[str, Sequence[Trial]]) -> tuple[Trial, ...]:
     return tuple(dict.fromkeys(itertools.chain.from_iterable(suites.values())))
 
 
-def _leaks(suites: Mapping[str, Sequence[Trial]], name: str, rule: LoadedRule) -> list[leakage.Leak]:
+def leaks(suites: Mapping[str, Sequence[Trial]], name: str, rule: LoadedRule) -> list[leakage.Leak]:
     """Which tasks the rule was trained on, as far as its record says; what it does not say is said."""
     if missing := leakage.unknown(name, rule.theta, rule.record):
         print(missing, file=sys.stderr, flush=True)
@@ -104,6 +104,7 @@ def explained(contender: Contender, folder: RunFolder, journal: Journal) -> None
 
 def compared(plan: Plan, folder: RunFolder, journal: Journal, stop: StopRequest, quiet: bool) -> dict[str, Any]:
     """Compares, and records the outcome."""
+    from runs.films import film  # draws with matplotlib's colours, which take a second to import
 
     sizes = [trial.env_steps * plan.seeds for trial in plan.trials for _ in plan.contenders]
     with Evaluations(sizes, quiet=quiet) as line:
@@ -112,7 +113,14 @@ def compared(plan: Plan, folder: RunFolder, journal: Journal, stop: StopRequest,
             line.begin(done, text)
             return not stop.requested
 
-        comparison = compare(plan.trials, plan.contenders, plan.seeds, folder.path / "transfer", show)
+        agents = folder.path / "report" / "agents"
+
+        def filmed(trial: Trial, contender: Contender, curves: Curves) -> None:
+            if contender is plan.contenders[0] and curves.first is not None:
+                film(trial, contender, curves.first, agents / f"{trial.name}.gif")
+
+        evaluated = folder.path / "transfer"
+        comparison = compare(plan.trials, plan.contenders, plan.seeds, evaluated, show, watch=filmed)
     if comparison is None:
         return stopped(folder, stop, "between two transfer evaluations")
     return _record(comparison, plan, folder, journal)

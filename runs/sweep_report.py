@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from runs.durable import replace_file
 from runs.knobs import Knob
+from runs.tables import csv_text
 from runs.trials import Trial
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ def write(turned: Mapping[str, Knob], found: Sequence[Point], trial: Trial, fold
     folder.mkdir(parents=True, exist_ok=True)
     text = markdown(turned, found, trial)
     replace_file(folder / "sweep.md", text.encode())
-    replace_file(folder / "sweep.csv", _csv(("knob", "value", "rule", *SUMMARY), summary(turned, found)).encode())
-    replace_file(folder / "agents.csv", _csv(("knob", "value", "rule", "seed", "score"), agents(found)).encode())
+    replace_file(folder / "sweep.csv", csv_text(("knob", "value", "rule", *SUMMARY), summary(turned, found)).encode())
+    replace_file(folder / "agents.csv", csv_text(("knob", "value", "rule", "seed", "score"), agents(found)).encode())
     for name, knob in turned.items():
         figure([p for p in found if p.knob == name], knob, trial, folder / f"sweep-{name}.png")
     return text
@@ -74,12 +73,6 @@ def agents(found: Sequence[Point]) -> Iterator[tuple[Any, ...]]:
     """One line an agent, every digit."""
     for p in found:
         yield from ((p.knob, f"{p.value:g}", p.rule, i, repr(float(x))) for i, x in enumerate(p.scores))
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([header, *rows])
-    return out.getvalue()
 
 
 def figure(here: Sequence[Point], knob: Knob, trial: Trial, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from runs.comparison import FLOOR, Comparison
 from runs.durable import disk_errors, replace_file
 from runs.statistics import bootstrap, calibrated, iqm, mean, median, optimality_gap
+from runs.verdict import LEVEL
 
 AGGREGATES = {
     "normalised IQM": iqm,
@@ -44,8 +45,8 @@ def _note(comparison: Comparison, seeds: int) -> str:
     return (
         f"{seeds} agents per cell, equal environment steps for every rule; return over the last tenth of training; "
         "95 % stratified bootstrap intervals, widened for few runs (rliable's stand in aggregates.csv). "
-        f"{_normalisation(comparison)} Won or lost: the intervals of the paired difference (same task, same seed; IQM) "
-        "and of P(improvement) both leave out what says that rules are equal."
+        f"{_normalisation(comparison)} Won or lost: the {100 * LEVEL:g} % intervals of the paired difference (same "
+        "task, same seed; IQM) and of P(improvement) both leave out what says that rules are equal."
     )
 
 
@@ -66,7 +67,7 @@ def _normalisation(comparison: Comparison) -> str:
     return text + "."
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
@@ -85,7 +86,7 @@ def scores_csv(comparison: Comparison) -> str:
                 for i in range(len(raw)):
                     yield name, task, i, raw[i, j], normalised[i, j], steps, role
 
-    return _csv(["rule", "task", "seed", "score", "normalised", "env_steps", "role"], rows())
+    return csv_text(["rule", "task", "seed", "score", "normalised", "env_steps", "role"], rows())
 
 
 def curves_csv(comparison: Comparison) -> str:
@@ -98,7 +99,7 @@ def curves_csv(comparison: Comparison) -> str:
                 for i, run in enumerate(by_task[task].returns):
                     yield from ((name, task, i, step, value) for step, value in zip(points, run, strict=True))
 
-    return _csv(["rule", "task", "seed", "env_steps", "return"], rows())
+    return csv_text(["rule", "task", "seed", "env_steps", "return"], rows())
 
 
 def aggregates_csv(comparison: Comparison) -> str:
@@ -110,7 +111,7 @@ def aggregates_csv(comparison: Comparison) -> str:
                 theirs = comparison.aggregate(name, aggregate, bootstrap)
                 yield name, title, *comparison.aggregate(name, aggregate), theirs.low, theirs.high
 
-    return _csv(["rule", "aggregate", "value", "low", "high", "rliable_low", "rliable_high"], rows())
+    return csv_text(["rule", "aggregate", "value", "low", "high", "rliable_low", "rliable_high"], rows())
 
 
 def text(comparison: Comparison, seeds: int, ours: str, notes: Mapping[str, str] = MappingProxyType({})) -> str:

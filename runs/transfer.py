@@ -5,16 +5,16 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from learned_rl.lifetime import Lifetime
 from learned_rl.rules.guard import Guard
-from learned_rl.types import Rule, Theta
+from learned_rl.types import Params, Rule, Theta
 from runs.comparison import FLOOR, Comparison, Curves
 from runs.devices import lives_over
 from runs.durable import replace_file
@@ -55,8 +55,9 @@ def train_agents(trial: Trial, rule: Rule, theta: Theta, seeds: int, seed: int) 
     microbatch = at_once(seeds)
     program = _lives(trial, rule, microbatch)
     with lives_over(seeds // microbatch):
-        returns, finite = map(np.asarray, program(theta, keys))
-    return Curves(returns[:, _points(trial)], final(returns), np.flatnonzero(~finite))
+        (returns, finite), first = program(theta, keys)
+    returns = np.asarray(returns)
+    return Curves(returns[:, _points(trial)], final(returns), np.flatnonzero(~np.asarray(finite)), first)
 
 
 def _points(trial: Trial) -> Int[np.ndarray, " points"]:
@@ -78,16 +79,20 @@ def at_once(agents: int) -> int:
 
 
 @cache  # one program for a learned rule, its untrained start and every other theta
-def _lives(trial: Trial, rule: Rule, microbatch: int) -> Callable[[Theta, Array], tuple[Array, Array]]:
+def _lives(trial: Trial, rule: Rule, microbatch: int) -> Callable[[Theta, Array], Any]:
     lifetime = Lifetime(trial.tasks, rule, trial.network, trial.streams, trial.steps, trial.updates)
     jax.eval_shape(lifetime.policy.init, jax.random.key(0))  # builds the environment here, not inside a shard
 
-    def life(theta: Theta, key: PRNGKeyArray) -> tuple[tuple[Float[Array, " updates"], Bool[Array, ""]], tuple[()]]:
+    def life(theta: Theta, key: PRNGKeyArray) -> tuple[tuple[Array, Array, tuple[PyTree, Params]], tuple[()]]:
         key_birth, key_life = jax.random.split(key)
         agent, returns = lifetime.whole(theta, lifetime.start(theta, key_birth), key_life)
-        return (returns, all_finite(agent.params)), ()
+        return (returns, all_finite(agent.params), (agent.task, agent.params)), ()
 
-    return jax.jit(lambda theta, keys: over_lives(life, (theta,), keys, microbatch=microbatch)[0])
+    def lives(theta: Theta, keys: Array) -> tuple[tuple[Array, Array], tuple[PyTree, Params]]:
+        (returns, finite, agents), _ = over_lives(life, (theta,), keys, microbatch=microbatch)
+        return (returns, finite), jax.tree.map(lambda x: x[0], agents)
+
+    return jax.jit(lives)
 
 
 def compare(
@@ -97,6 +102,7 @@ def compare(
     folder: Path,
     progress: Callable[[int, int, str], bool],
     seed: int = 1_000_003,
+    watch: Callable[[Trial, Contender, Curves], None] | None = None,
 ) -> Comparison | None:
     """Trains every contender on every trial. Finished pairs are kept in `folder`, so that a killed comparison goes on.
 
@@ -104,6 +110,7 @@ def compare(
       seed: root of all randomness; no meta-training uses it by default, so that tasks and inits are fresh.
       progress: called before a pair is trained, and at the end, with (pairs done, pairs in all, what is trained now);
         says whether to go on.
+      watch: called with what was trained, before it is kept; not for what was kept before.
 
     Returns:
       The comparison, or None if it was told to stop.
@@ -116,8 +123,11 @@ def compare(
             if not progress(done, len(pairs), f"{c.name} on {trial.name}"):
                 return None
             curves = train_agents(trial, c.rule, c.theta, seeds, seed)
+            if watch:
+                watch(trial, c, curves)
             folder.mkdir(parents=True, exist_ok=True)
-            replace_file(file, json.dumps({k: v.tolist() for k, v in curves._asdict().items()}).encode())
+            kept = {"returns": curves.returns, "scores": curves.scores, "broken": curves.broken}
+            replace_file(file, json.dumps({k: v.tolist() for k, v in kept.items()}).encode())
         saved = json.loads(file.read_bytes())
         broken = np.array(saved.get("broken", []), int)  # results of before do not say
         results[c.name][trial.name] = Curves(np.array(saved["returns"]), np.array(saved["scores"]), broken)

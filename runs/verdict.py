@@ -7,13 +7,14 @@ from jaxtyping import Float
 
 from runs.statistics import Interval, Scores, calibrated, improvement, iqm
 
+LEVEL = 0.97  # at 0.95 a winner is called between equal rules in 5 % of comparisons on average, so in many sets in more
 FEWEST_RUNS, FEWEST = 3, 6  # runs of a task; runs of all tasks together
 
 Pair = Float[np.ndarray, "*lead 2 runs tasks"]
 
 
 class Verdict(NamedTuple):
-    """What is known of ours against theirs. Intervals are `runs.statistics.calibrated`, seeds resampled as pairs.
+    """What is known of ours against theirs. Intervals are `runs.statistics.calibrated` at `LEVEL`, seeds in pairs.
 
     Attributes:
       outcome: "won", "lost" or "undecided", and why.
@@ -29,21 +30,20 @@ class Verdict(NamedTuple):
 def judge(ours: Scores, theirs: Scores, resamples: int = 2000, seed: int = 0) -> Verdict:
     """Decides between two matrices of normalised scores whose rows have the same seeds.
 
-    Won is what won by how much *and* how often: the 95 % interval of the paired difference lies above 0, and that of
-    P(improvement) above 1/2; lost the other way round. The paired difference alone, and P(improvement) alone, call a
-    winner between equal rules in about 5 % of comparisons (up to 7 % where few runs decide), both together in 0 to
-    5 %, whether pairs are correlated or not, from three runs of a task and six in all on; below that no interval
-    holds what it says, and nothing is decided. It sees more than a comparison of two IQMs: a correlation of 0.7 between
-    runs of a seed, 10 runs of 4 tasks and an effect of 0.35 standard deviations are called in 0.6 of comparisons, and
-    by two intervals that do not overlap in 0.04.
+    Won is what won by how much *and* how often: the 97 % interval of the paired difference lies above 0, and that of
+    P(improvement) above 1/2; lost the other way round. Between equal rules that calls a winner in fewer than 5 % of
+    comparisons, whether pairs are correlated or not, from three runs of a task and six in all on; below that no
+    interval holds what it says, and nothing is decided. It sees more than a comparison of two IQMs: a correlation of
+    0.7 between runs of a seed, 10 runs of 4 tasks and an effect of 0.35 standard deviations are called in 0.5 of
+    comparisons, and by two intervals that do not overlap in 0.01 to 0.04.
 
     Raises:
       ValueError: the matrices differ in shape.
     """
     if ours.shape != theirs.shape:
         raise ValueError(f"runs are compared seed by seed: {ours.shape} against {theirs.shape}")
-    difference = calibrated(iqm, ours - theirs, resamples=resamples, seed=seed)
-    chance = calibrated(pair_improvement, np.stack([ours, theirs]), resamples=resamples, seed=seed)
+    difference = calibrated(iqm, ours - theirs, level=LEVEL, resamples=resamples, seed=seed)
+    chance = calibrated(pair_improvement, np.stack([ours, theirs]), level=LEVEL, resamples=resamples, seed=seed)
     return Verdict(_outcome(difference, chance, *ours.shape), difference, chance)
 
 

@@ -10,6 +10,7 @@ COMMANDS = (
     "compare",
     "sweep",
     "tune",
+    "select",
     "similarity",
     "report",
     "reproduce",

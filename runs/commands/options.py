@@ -17,6 +17,15 @@ def quiet(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quiet", action="store_true", help="no progress display")
 
 
+def allow_overlap(command: argparse.ArgumentParser) -> None:
+    """`--allow-overlap`."""
+    command.add_argument(
+        "--allow-overlap",
+        action="store_true",
+        help="evaluate on tasks that a rule was trained on, too; the table says so",
+    )
+
+
 def that_matter(words: Sequence[str]) -> list[str]:
     """A command line without what only says where things go, and how much is said meanwhile."""
     kept, rest = [], list(words)

@@ -36,11 +36,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--seeds", type=int, default=10, metavar="N", help="agents per rule and task")
     command.add_argument("--run-dir", type=Path, metavar="DIR", help="default: out/transfer/RULE-SUITE[-SPLIT]")
-    command.add_argument(
-        "--allow-overlap",
-        action="store_true",
-        help="evaluate on tasks that a rule was trained on, too; the table says so",
-    )
+    options.allow_overlap(command)
     options.store(command)
     options.quiet(command)
 

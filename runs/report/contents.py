@@ -107,6 +107,8 @@ class Contents:
                 f"{_rule(s)} was learned on {families} by {learner}: {steps} of {total} outer steps, "
                 f"{made.get('env_steps', 0):,} environment steps."
             )
+        if "rules" in s and "rule" not in s:
+            return f"One of {s['rules']} was selected on the validation tasks of the suite {s.get('suite', '?')}."
         if "suite" in s:
             return (
                 f"Agents were trained with the frozen rule {s.get('rule', '?')} on the suite {s['suite']}, "
