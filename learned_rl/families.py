@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from learned_rl import rooms
 from learned_rl.brax_tasks import BraxFamily
+from learned_rl.craftax_tasks import CraftaxFamily
 from learned_rl.few_shot_tasks import Bandit, TabularMDP
 from learned_rl.goal_tasks import GoalGrid, Navigation
 from learned_rl.grid_tasks import GridWorld, Kind, RandomGridWorld
@@ -266,3 +267,9 @@ def locomotion(body: str, low: float = 1.0, high: float = 1.0, backend: str = "s
 def minigrid(task: str) -> NavixFamily:
     """A navix environment without the `Navix-` and `-v0` of its name: `DoorKey-Random-6x6`; one plan for a life."""
     return NavixFamily(f"Navix-{task}-v0")
+
+
+def craftax(game: str = "Craftax-Classic", day: tuple[int, int] = (300, 300)) -> CraftaxFamily:
+    """Craftax's symbolic games (`Craftax-Classic`, `Craftax`): one world for a life, days of so many steps (300)."""
+    label = game if day == (300, 300) else f"{game}-days"
+    return CraftaxFamily(f"{game}-Symbolic-v1", vary=(("day_length", IntegersIn(*day)),), label=label)

@@ -194,6 +194,16 @@ def minigrid() -> Suite:
     )
 
 
+def craftax() -> Suite:
+    """Open worlds to survive and craft in (extra `craftax`), 1e6 steps each: longer or shorter days per split."""
+
+    def trials(*days: tuple[int, int]) -> tuple[Trial, ...]:
+        worlds = (families.craftax(game, *days) for game in ("Craftax-Classic", "Craftax"))
+        return tuple(Trial(world, Network(MLP((128, 128))), 64, 64, 250) for world in worlds)
+
+    return Suite(train=trials((150, 250)), validation=trials((350, 450)), test=trials())
+
+
 def few_shot_bandits() -> Suite:
     """Trials of ten pulls of five arms; agents with a memory, which a rule that brings its own does not need."""
     network = Network(MLP(()), memory=GRU(64), separate=False)

@@ -10,8 +10,10 @@ import pytest
 
 from learned_rl import families, libraries
 from learned_rl.brax_tasks import BraxFamily, Physics
+from learned_rl.craftax_tasks import CraftaxFamily
 from learned_rl.ranges import describe, overlap
 from learned_rl.rollout import restart
+from learned_rl.samplers import Constant, IntegersIn
 from learned_rl.types import TaskFamily
 
 KEY = jax.random.key(0)
@@ -43,7 +45,7 @@ def live(tasks, steps, streams, key):
     return task, jax.lax.scan(step, begin(key_reset)[0], jax.random.split(key_steps, steps))[1]
 
 
-@pytest.mark.parametrize("library", ["brax", "navix"])
+@pytest.mark.parametrize("library", ["brax", "craftax", "navix"])
 def test_a_library_that_is_missing_is_named_with_what_installs_it(library, monkeypatch):
     def fail(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
@@ -125,3 +127,31 @@ def test_navix_keeps_its_floor_plan_for_a_life_and_ends_as_it_says(name):
     assert len(np.unique(np.stack(first), axis=0)) > 1
     with pytest.raises(ValueError, match="no environment 'Navix-Full-v0'"):
         _ = families.minigrid("Full").obs_shape
+
+
+def test_games_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="no game 'Craftax-Pixels-v1' here; there are Craftax-Classic"):
+        CraftaxFamily("Craftax-Pixels-v1")
+
+
+@needs("craftax")
+def test_craftax_keeps_its_world_for_a_life_and_death_is_not_the_time_limit():
+    tasks = CraftaxFamily(vary=(("max_timesteps", Constant(40)), ("day_length", IntegersIn(100, 200))))
+    assert isinstance(tasks, TaskFamily)
+    task, out = jax.jit(live, static_argnums=(0, 1, 2))(tasks, 200, 4, KEY)
+    assert out.next_obs.shape == (200, 4, *tasks.obs_shape)
+    last, over = np.asarray(out.last), np.asarray(out.discount) == 0
+    assert last.any(axis=0).all()
+    assert not (over & ~last).any()
+    assert (last & ~over).any()  # cut
+    assert 100 <= task.params.day_length <= 200
+    again, _ = tasks.reset(task, jax.random.key(9))
+    np.testing.assert_array_equal(again.map, task.begin.map)  # the same world in every episode
+    other = tasks.draw(jax.random.key(9))
+    assert np.any(other.begin.map != task.begin.map)
+    hurt = task.begin.replace(player_health=jnp.zeros((), jnp.int32), timestep=jnp.zeros((), jnp.int32))
+    _, dead = jax.jit(tasks.step)(task, hurt, 0, KEY)
+    assert (dead.discount, dead.last) == (0, True)
+    assert describe(tasks)["ranges"]["day_length"] == {"from": 100, "to": 200}
+    with pytest.raises(ValueError, match="no parameter 'dragons'; it has"):
+        CraftaxFamily(vary=(("dragons", Constant(1)),)).draw(KEY)
