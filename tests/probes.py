@@ -171,6 +171,12 @@ def jitter(tree, key, size=0.1):
     return jax.tree.map(lambda x, k: x + size * jax.random.normal(k, x.shape, x.dtype), tree, split_like(key, tree))
 
 
+def noisy(init, key, size=0.1):
+    """What `init` gives, compiled, with noise on every leaf that needs no compiling."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    return jax.tree.map(lambda x: x + jnp.asarray(size * rng.standard_normal(x.shape), x.dtype), jax.jit(init)(key))
+
+
 _MADE: dict[str, tuple[Any, Rollout]] = {}
 
 

@@ -11,7 +11,7 @@ from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.auxiliary import Auxiliary
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.types import Discrete
-from tests.probes import SMALL, jitter, made
+from tests.probes import SMALL, jitter, made, noisy
 
 KEY = jax.random.key(5)
 SHARED = Network(MLP((8,)), separate=False)
@@ -22,7 +22,7 @@ RULE = Auxiliary(PLAIN, questions=2, hidden=3, observation=2, trace=0.8, answer_
 def test_right_answers_are_the_explicit_sum():
     """Backwards one step at a time in numpy, with terminations and time limits apart."""
     policy, params, rollout = made(SHARED, Discrete(3), RULE.heads)
-    theta = jitter(RULE.init(KEY), KEY, 0.5)
+    theta = noisy(RULE.init, KEY, 0.5)
 
     @jax.jit
     def ours():
@@ -52,7 +52,7 @@ def judged_after_an_update(network):
     """theta, a direction, and a function of how far to go: what the policy of the agent is worth after one update."""
     policy, params, first = made(network, Discrete(3), RULE.heads, seed=0)
     _, _, validation = made(network, Discrete(3), RULE.heads, seed=1)
-    theta = jitter(RULE.init(KEY), KEY, 0.5)
+    theta = noisy(RULE.init, KEY, 0.5)
     direction = jitter(jax.tree.map(jnp.zeros_like, theta), jax.random.key(2), 1.0)
     params, first, validation, theta, direction = jax.tree.map(
         lambda x: jnp.asarray(np.asarray(x), jnp.float64) if x.dtype == jnp.float32 else jnp.asarray(x),

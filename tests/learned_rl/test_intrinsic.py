@@ -27,7 +27,7 @@ from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaProblem
 from meta_objectives.validation import PolicyGradientSurrogate
 from runs.learners import GradientDescent
-from tests.probes import SMALL, MatchCue, jitter, made
+from tests.probes import SMALL, MatchCue, jitter, made, noisy
 from truncation import TruncatedBackprop
 
 KEY = jax.random.key(0)
@@ -45,7 +45,7 @@ def seen():
 @functools.cache
 def grown(reward):
     """Parameters of a reward that is no longer zero, and the memory of a newborn."""
-    theta = jitter(reward.init(KEY), KEY, 0.3)
+    theta = noisy(reward.init, KEY, 0.3)
     return theta, reward.start(theta, seen()[0], KEY)
 
 

@@ -20,7 +20,7 @@ from learned_rl.optimizers import Adam, Sgd
 from learned_rl.rule_file import load_rule, verify_rule
 from learned_rl.rule_settings import RuleRefused
 from runs import cli
-from tests.probes import jitter
+from tests.probes import noisy
 
 SHARED = Path(__file__).parents[3] / "shared"
 WEIGHTS = Path(os.environ.get("LEARNED_RL_WEIGHTS", SHARED / "weights"))
@@ -65,7 +65,7 @@ def test_still_says_whether_the_untrained_moves(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_meta_gradients_are_finite_where_gradients_are_zero_or_tiny(name):
     optimizer = Residual(Adam(), OPTIMIZERS[name])
-    theta = jitter(optimizer.init(jax.random.key(0)), jax.random.key(1), 0.3)
+    theta = noisy(optimizer.init, jax.random.key(0), 0.3)
     zero, tiny = jax.tree.map(jnp.zeros_like, PARAMS), jax.tree.map(lambda p: 1e-30 * jnp.ones_like(p), PARAMS)
 
     @jax.jit
@@ -94,7 +94,7 @@ def test_optim4rl_has_the_form_of_adam():
 
 def test_the_second_network_of_optim4rl_sees_no_sign():
     optimizer = Optim4RL(4, width=5)
-    theta = jitter(optimizer.init(jax.random.key(0)), jax.random.key(1), 0.5)
+    theta = noisy(optimizer.init, jax.random.key(0), 0.5)
     theta["first"]["gru"] = jax.tree.map(jnp.zeros_like, theta["first"]["gru"])  # blind
     (g,) = gradients(1)
     there, back = (run(optimizer, theta, [jax.tree.map(lambda x, s=sign: s * x, g)]) for sign in (1, -1))

@@ -21,7 +21,7 @@ from meta_objectives.history import HistoryActorCritic, plain
 from meta_objectives.problem import MetaProblem
 from meta_objectives.sampling import SamplingCorrected
 from tests.enumeration import Bandit, Written, double, expectation, expected_loss, tables
-from tests.probes import SMALL, MatchCue, jitter, made
+from tests.probes import SMALL, MatchCue, jitter, made, noisy
 from truncation import TruncatedBackprop
 
 KEY = jax.random.key(0)
@@ -121,7 +121,7 @@ def enumerated(objective, updates=2, per_parameter=True):
         lifetime = Lifetime(Bandit((1.0, -0.5), table), rule, streams=1, steps=1, updates=updates)
         return MetaProblem(lifetime, instead or objective, updates)
 
-    theta = jitter(double(jax.jit(rule.init)(KEY)), jax.random.key(1), 0.5)
+    theta = double(noisy(rule.init, KEY, 0.5))
     return problem, tables(2, updates + 1), theta
 
 

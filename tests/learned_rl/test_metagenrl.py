@@ -10,7 +10,7 @@ from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.types import Discrete
 from tests.learned_rl.test_rules import explicit_advantages, values_of
-from tests.probes import SMALL, jitter, made, reach
+from tests.probes import SMALL, made, noisy, reach
 
 KEY = jax.random.key(4)
 C = Coefficients(learning_rate=20.0, discount=0.9, trace=0.7, value_cost=0.25)
@@ -19,7 +19,7 @@ RULE = MetaGenRL(hidden=6, bound=2.0, decay=0.9, coefficients=C, optimizer=Sgd()
 
 @pytest.fixture(scope="module")
 def theta():
-    return jax.jit(lambda: jitter(RULE.init(KEY), KEY, 0.5))()
+    return noisy(RULE.init, KEY, 0.5)
 
 
 def standardised(x, of):

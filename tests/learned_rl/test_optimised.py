@@ -276,11 +276,17 @@ def published(name):
     return from_vector(np.load(file, allow_pickle=False))
 
 
-@pytest.mark.parametrize("name", ["breakout", "multi"])
+CONVOLUTIONS, MEMORY = Network(CNN((4,), (8,))), Network(CNN((4,), (8,)), memory=GRU(6), separate=False)
+
+
 @pytest.mark.parametrize(
-    "network",
-    [Network(CNN((4,), (8,))), Network(CNN((4,), (8,)), memory=GRU(6), separate=False)],
-    ids=["convolutions", "memory"],
+    ("network", "name"),
+    [
+        pytest.param(CONVOLUTIONS, "multi", id="convolutions, multi"),
+        pytest.param(MEMORY, "breakout", id="memory, breakout"),
+        pytest.param(CONVOLUTIONS, "breakout", id="convolutions, breakout", marks=pytest.mark.slow),
+        pytest.param(MEMORY, "multi", id="memory, multi", marks=pytest.mark.slow),
+    ],
 )
 def test_published_weights_drive_any_agent(name, network):
     optimizer, weights = published(name)

@@ -39,7 +39,7 @@ from learned_rl.rules.self_tuning import SelfTuning
 from learned_rl.rules.varibad import Decoder, VariBAD
 from learned_rl.types import Rule
 from meta_objectives.problem import MetaProblem
-from tests.probes import ATTENTIVE, HYPER, RECURRENT, SMALL, MatchCue, Recall, jitter, reach
+from tests.probes import ATTENTIVE, HYPER, RECURRENT, SMALL, MatchCue, Recall, noisy, reach
 from truncation.problem import Segment
 
 
@@ -101,6 +101,8 @@ VARIANTS = {
     "open": (),
     "state-action reward": (),
 }
+# What they add to a rule does not look at the kind of action, and has tests of its own.
+VARIANTS |= dict.fromkeys(("a2c-annealed", "drift", "intrinsic", "schedule", "auxiliary"), ("discrete",))
 # Whose parts are rows of their own, or which have tests of their own with memories.
 VARIANTS |= dict.fromkeys(("joint", "stacx", "guard"), ("discrete",))
 # Rules that bring their agents have a memory in every column.
@@ -159,7 +161,7 @@ class Program:
         lifetime = Lifetime(case.tasks, rule, case.network, streams=4, steps=4, updates=updates)
         self.problem = MetaProblem(lifetime, Likelihood(), segment=2)
         self.traced = 0
-        self.theta = jax.jit(lambda key: jitter(rule.init(key), key, 0.3))(jax.random.key(0))
+        self.theta = noisy(rule.init, jax.random.key(0), 0.3)
         self.start = jax.jit(jax.vmap(self.problem.start, in_axes=(None, 0)))
         self.advance = jax.jit(self._advance)
         self.births = jax.random.split(jax.random.key(1), 2)

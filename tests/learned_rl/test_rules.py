@@ -16,7 +16,7 @@ from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDri
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.schedule import Schedule, Statistics
 from learned_rl.types import Discrete, Heads, Outputs
-from tests.probes import RECURRENT, SMALL, jitter, made, reach
+from tests.probes import RECURRENT, SMALL, jitter, made, noisy, reach
 
 VALUE = Heads(flat={"value": 1})
 C = Coefficients(learning_rate=0.1, discount=0.9, trace=0.7, entropy=0.05, value_cost=0.5, clip=0.2)
@@ -108,9 +108,7 @@ def test_discovered_drift_is_the_published_one():
 
 LEARNED = LearnedDrift(hidden=16)
 TEMPORAL = LearnedDrift(hidden=16, temporal=True)
-RANDOM_THETA, RANDOM_TEMPORAL = (
-    jitter(drift.init(jax.random.key(0)), jax.random.key(1), 1.0) for drift in (LEARNED, TEMPORAL)
-)
+RANDOM_THETA, RANDOM_TEMPORAL = (noisy(drift.init, jax.random.key(0), 1.0) for drift in (LEARNED, TEMPORAL))
 MOMENTS = [(0.0, 0.0), (0.0, np.log(100.0)), (0.5, np.log(100.0)), (1.0, np.log(1e5))]
 
 
@@ -291,7 +289,7 @@ def test_scheduled_coefficients_stay_in_range():
 
 def test_only_the_learned_coefficients_move():
     rule = Schedule(ActorCritic(C), learned=("entropy",))
-    told = rule.coefficients_at(jitter(rule.init(KEY), KEY), jnp.float32(0.4), _statistics())
+    told = rule.coefficients_at(noisy(rule.init, KEY), jnp.float32(0.4), _statistics())
     assert dataclasses.replace(told, entropy=C.entropy) == C
     assert told.entropy != C.entropy
     with pytest.raises(ValueError, match="'gamma' is not a coefficient"):
@@ -378,7 +376,7 @@ def transcribed_targets(theta, rollout, probability, y, next_y, gamma, when=()):
 
 @pytest.fixture(scope="module")
 def lpg_theta():
-    return jax.jit(lambda: jitter(SMALL_LPG.init(jax.random.key(0)), jax.random.key(1), 0.5))()
+    return noisy(SMALL_LPG.init, jax.random.key(0), 0.5)
 
 
 @pytest.mark.parametrize("actions", [Discrete(3), reach().actions], ids=["discrete", "continuous"])
@@ -415,7 +413,7 @@ def test_lpg_is_equation_two(actions, lpg_theta):
 def test_temporally_aware_lpg_reads_two_numbers_more(lpg_theta):
     """n / N and log N, after the four inputs of LPG; and LPG with and without is told apart by its input weights."""
     rule = dataclasses.replace(SMALL_LPG, temporal=True)
-    theta = jax.jit(lambda: jitter(rule.init(jax.random.key(0)), jax.random.key(1), 0.5))()
+    theta = noisy(rule.init, jax.random.key(0), 0.5)
     policy, params, rollout = made(SMALL, Discrete(3), rule.heads)
     outputs, following = policy.unroll(params, rollout), policy.unroll_next(params, rollout)
     y, next_y = (softmax(np.asarray(o.flat["prediction"], np.float64)) for o in (outputs, following))

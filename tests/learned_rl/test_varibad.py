@@ -21,7 +21,7 @@ from learned_rl.types import Continuous, Discrete, Heads, Outputs
 from meta_objectives.belief import BeliefRegularised
 from meta_objectives.history import HistoryActorCritic
 from meta_objectives.problem import MetaProblem
-from tests.probes import jitter, made_up_rollout
+from tests.probes import made_up_rollout, noisy
 
 KEY = jax.random.key(0)
 NETWORK = BeliefNetwork(latent=2, embedding=6, memory=GRU(4), hidden=(5,))
@@ -33,7 +33,7 @@ def lived(objective=None, steps=10):
     """A problem, and a theta whose beliefs and policies have grown."""
     lifetime = Lifetime(TASKS, RULE, streams=3, steps=steps, updates=1)
     problem = MetaProblem(lifetime, objective or BeliefRegularised(), 1)
-    return problem, jax.jit(lambda key: jitter(RULE.init(key), key, 0.5))(KEY)
+    return problem, noisy(RULE.init, KEY, 0.5)
 
 
 class Believing(NamedTuple):
@@ -148,7 +148,7 @@ def test_what_is_earned_moves_the_policy_and_the_bound_moves_beliefs():
 )
 def test_a_trial_replayed_is_the_trial_acted(actions):
     policy = NETWORK.build((6,), actions, Heads(flat={"value": 1}))
-    params = jax.jit(lambda key: jitter(policy.init(key), key, 0.5))(KEY)
+    params = noisy(policy.init, KEY, 0.5)
     rollout = jax.jit(lambda key: made_up_rollout(policy, params, key, steps=5, streams=4))(KEY)
 
     @jax.jit

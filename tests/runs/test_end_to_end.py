@@ -123,26 +123,25 @@ def test_everything_about_the_run_is_in_the_store_once(smoke):
     assert (version.version, version.run_id) in ((1, parent.info.run_id), ("1", parent.info.run_id))
 
 
-def test_a_registered_rule_and_its_folder_score_the_same_from_anywhere(smoke, tmp_path):
-    scores = {}
-    for name, address in [("store", "models:/smoke/1"), ("folder", smoke / "out" / "smoke" / "rule")]:
-        out, _, _ = run(
-            tmp_path,
-            *("transfer", address, "--suite", "smoke", "--against", "a2c", "--seeds", "2", "--quiet"),
-            *("--tracking-uri", f"sqlite:///{smoke / 'mlflow.db'}", "--run-dir", tmp_path / name),
-        )
-        assert "smoke against a2c: " in out
-        scores[name] = (tmp_path / name / "report" / "scores.csv").read_text()
-    assert scores["store"] == scores["folder"]
-    rows = [line.split(",") for line in scores["store"].splitlines()]
-    assert {row[0] for row in rows[1:]} == {"smoke", "a2c", "random"}
-    by_rule = {name: [row[3] for row in rows if row[0] == name] for name in ("smoke", "a2c", "random")}
-    assert by_rule["a2c"] != by_rule["random"]  # else equality would say nothing
-    # What `discover` found with the same seeds, by another way.
-    table = (smoke / "out" / "smoke" / "report" / "scores.csv").read_text()
-    assert [line.split(",")[3] for line in table.splitlines() if line.startswith("learned,")] == by_rule["smoke"]
+def by_rule(scores):
+    """The column `score` of a table, rule by rule."""
+    rows = [line.split(",") for line in scores.read_text().splitlines()[1:]]
+    return {name: [row[3] for row in rows if row[0] == name] for name in {row[0] for row in rows}}
+
+
+def test_a_registered_rule_scores_in_another_folder_what_it_scored_where_it_was_learned(smoke, tmp_path):
+    out, _, _ = run(
+        tmp_path,
+        *("transfer", "models:/smoke/1", "--suite", "smoke", "--against", "a2c", "--seeds", "2", "--quiet"),
+        *("--tracking-uri", f"sqlite:///{smoke / 'mlflow.db'}", "--run-dir", tmp_path / "store"),
+    )
+    assert "smoke against a2c: " in out
+    found = by_rule(tmp_path / "store" / "report" / "scores.csv")
+    first = by_rule(smoke / "out" / "smoke" / "report" / "scores.csv")
+    assert found == {"smoke": first["learned"], "a2c": first["a2c"], "random": first["random"]}
+    assert found["a2c"] != found["random"]  # else equality would say nothing
     runs = runs_of(store(smoke), "transfer")
-    assert {"store", "folder", "eval/CartPole-v1/smoke", "eval/aggregate"} <= set(runs)
+    assert {"store", "eval/CartPole-v1/smoke", "eval/aggregate"} <= set(runs)
     assert not list(Path("/tmp").glob("learned-rl-rule-*/**/*"))  # noqa: S108
 
 
@@ -203,12 +202,13 @@ def test_damaged_rules_and_runs_are_refused_by_name(smoke, tmp_path, capsys):
     assert f"the rule that it learned is {copy / 'smoke' / 'rule'}" in capsys.readouterr().err
 
 
-def test_a_busy_or_different_run_folder_is_not_touched(smoke, tmp_path):
+def test_a_busy_or_different_run_folder_is_not_touched(smoke, tmp_path, capsys):
     copy = shutil.copytree(smoke / "out" / "smoke", tmp_path / "run")
     with RunLock(copy):
         _, err, _ = run(tmp_path, "discover", "smoke", "--run-dir", copy, code=75)
     assert f"in use by process {os.getpid()}" in err
-    _, err, _ = run(tmp_path, "discover", "smoke", "--run-dir", copy, "--seed", 1, "--inner.streams", 8, code=2)
+    assert main(["discover", "smoke", "--run-dir", str(copy), "--seed", "1", "--inner.streams", "8"]) == 2
+    err = capsys.readouterr().err
     assert "seed: this run has 0, now 1" in err
     assert "inner.streams: this run has 4, now 8" in err
     journal = (copy / "journal.jsonl").read_bytes()

@@ -1,5 +1,6 @@
 """A run that is killed, at any moment and any number of times, ends in the bytes of the run that was not."""
 
+import functools
 import json
 import shutil
 import signal
@@ -41,10 +42,15 @@ def wait_until_ready(process, name):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The runs that nobody disturbed, and how long their outer loops took."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, finish(start(folder, *LEARNERS))
+def undisturbed(tmp_path_factory):
+    """`name -> (folder, seconds in the outer loop)` of a run that nobody disturbed; each is made once."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+
+    @functools.cache
+    def made(name):
+        return folder / name, finish(start(folder, name))[name]
+
+    return made
 
 
 def outcome(folder):
@@ -64,42 +70,51 @@ def assert_same(folder, whole):
     assert metrics == expected_metrics
 
 
-def test_killed_while_training_while_saving_and_interrupted_every_learner_ends_in_the_same_bytes(tmp_path, whole):
-    """Each learner is killed at a random moment of its outer loop, then inside a save; one is interrupted politely."""
+# What a persistent ES carries from window to window is the most of all learners.
+@pytest.mark.parametrize(
+    "name", [n if n == "persistent" else pytest.param(n, marks=pytest.mark.slow) for n in LEARNERS]
+)
+def test_killed_while_training_while_saving_and_interrupted_every_learner_ends_in_the_same_bytes(
+    tmp_path, undisturbed, name
+):
+    """Killed at a random moment of the outer loop, interrupted politely at another, killed inside a save."""
     dice = np.random.default_rng()
-    points = ["state.safetensors", "meta.json", "manifest.json", "renamed"]
-    for name in LEARNERS:
-        delay, polite = dice.uniform(0, whole[1][name]), name == "evolution"
-        with start(tmp_path, *LEARNERS) as process:
+    whole, duration = undisturbed(name)
+    for number in (signal.SIGKILL, signal.SIGINT):
+        delay = dice.uniform(0, duration)
+        with start(tmp_path, name) as process:
             wait_until_ready(process, name)
             time.sleep(delay)
-            process.send_signal(signal.SIGINT if polite else signal.SIGKILL)
-        print(f"{name}: {process.returncode} after {delay:.2f} s of {whole[1][name]:.2f}")
+            process.send_signal(number)
+        print(f"{name}: {process.returncode} after {delay:.2f} s of {duration:.2f}")
         too_late = (tmp_path / name / "finished").exists()  # then a polite signal finds nobody who listens to it
-        assert process.returncode == (130 if polite else -signal.SIGKILL) or too_late
-        point = f"checkpoint {dice.choice(points)}"
-        with start(tmp_path, name, crash_at=point) as process:
-            process.communicate(timeout=300)
-        print(f"{name}: {process.returncode} at {point}, {Checkpoints(tmp_path / name / 'checkpoints').steps()}")
-        assert process.returncode in (-signal.SIGKILL, 0)  # 0: it was killed too late to have anything left to save
-    finish(start(tmp_path, *LEARNERS))
-    for name in LEARNERS:
-        assert_same(tmp_path / name, whole[0] / name)
-        assert not list((tmp_path / name / "checkpoints").glob("bad"))
+        assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL) or too_late
+        if too_late:
+            break
+    point = f"checkpoint {dice.choice(['state.safetensors', 'meta.json', 'manifest.json', 'renamed'])}"
+    with start(tmp_path, name, crash_at=point) as process:
+        process.communicate(timeout=300)
+    print(f"{name}: {process.returncode} at {point}, {Checkpoints(tmp_path / name / 'checkpoints').steps()}")
+    assert process.returncode in (-signal.SIGKILL, 0)  # 0: it was killed too late to have anything left to save
+    finish(start(tmp_path, name))
+    assert_same(tmp_path / name, whole)
+    assert not list((tmp_path / name / "checkpoints").glob("bad"))
 
 
-def test_killed_between_the_last_checkpoint_and_the_rule_the_rule_is_the_last_one(tmp_path, whole):
+def test_killed_between_the_last_checkpoint_and_the_rule_the_rule_is_the_last_one(tmp_path, undisturbed):
     """The one moment at which nothing is left to train, and yet something to do."""
-    copy = shutil.copytree(whole[0] / "evolution", tmp_path / "evolution")
+    whole, _ = undisturbed("persistent")
+    copy = shutil.copytree(whole, tmp_path / "persistent")
     (copy / "finished").unlink()
     shutil.rmtree(copy / "rule")
-    finish(start(tmp_path, "evolution"))
-    assert_same(copy, whole[0] / "evolution")
+    finish(start(tmp_path, "persistent"))
+    assert_same(copy, whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
-def test_twenty_of_twenty_kills_at_any_moment_of_the_process(tmp_path, whole, name):
+def test_twenty_of_twenty_kills_at_any_moment_of_the_process(tmp_path, undisturbed, name):
+    whole, in_loop = undisturbed(name)
     dice, kills, moments = np.random.default_rng(), 0, []
     began = time.monotonic()
     finish(start(tmp_path / "timed", name))
@@ -108,7 +123,7 @@ def test_twenty_of_twenty_kills_at_any_moment_of_the_process(tmp_path, whole, na
         folder = tmp_path / str(number)
         # Most of the process is imports, with nothing to lose: three kills of four wait until the outer loop begins.
         at_once = number % 4 == 0
-        delay = dice.uniform(0, duration if at_once else 1.2 * whole[1][name])
+        delay = dice.uniform(0, duration if at_once else 1.2 * in_loop)
         with start(folder, name) as process:
             if not at_once:
                 wait_until_ready(process, name)
@@ -120,7 +135,7 @@ def test_twenty_of_twenty_kills_at_any_moment_of_the_process(tmp_path, whole, na
         steps = [e["step"] for e, _ in read_events(folder / name) if e["kind"] == "metrics"]
         moments.append((round(delay, 2), steps[-1] if steps else 0))
         finish(start(folder, name))
-        assert_same(folder / name, whole[0] / name)
+        assert_same(folder / name, whole)
         if kills == 20:
             break
     print(json.dumps({"learner": name, "kills": kills, "moments (s, step)": moments}))

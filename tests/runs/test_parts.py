@@ -12,7 +12,7 @@ from runs.errors import ConfigurationError, UsageError
 from runs.learners import Evolution, GradientDescent
 from runs.parts import Partly, Source, loaded, part, source, with_parts
 from runs.programs import Programs
-from tests.probes import jitter
+from tests.probes import noisy
 from tests.tiny import experiment
 from truncation import PersistentES, TruncatedBackprop
 from truncation.problem import Segment
@@ -85,7 +85,7 @@ def test_a_source_is_read_with_and_without_a_part():
 @pytest.fixture
 def saved(tmp_path):
     rule = Schedule(Drift(drift=LearnedDrift(hidden=2)), hidden=4, learned=("learning_rate", "entropy"))
-    theta = jitter(rule.init(jax.random.key(1)), jax.random.key(2))
+    theta = noisy(rule.init, jax.random.key(1))
     save_rule(rule, theta, tmp_path / "rule")
     return rule, theta, str(tmp_path / "rule")
 

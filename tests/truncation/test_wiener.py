@@ -235,7 +235,7 @@ def over_seeds(estimator, regimes, turn=0.0, seeds=5):
     return np.asarray(jax.jit(jax.vmap(lambda key: relative_errors(estimator, regimes, key, turn)))(keys))
 
 
-@pytest.mark.parametrize("turn", [0.0, 1.0])
+@pytest.mark.parametrize("turn", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_it_beats_the_best_window_in_an_explosive_regime(turn):
     regime = (0.9, 0.45)
     errors = over_seeds(WienerTruncation(64, 64, LIVES, TAIL), [regime] * 200, turn)[:, 50:].mean()

@@ -16,7 +16,7 @@ from learned_rl.learned_optimizers.residual import Residual
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.drift import Drift
 from learned_rl.rules.optimised import Optimised
-from tests.probes import jitter
+from tests.probes import jitter, noisy
 
 KEY = jax.random.key(0)
 RULES = {"open": Optimised(Drift(), Open()), "residual": Optimised(ActorCritic(), Residual())}
@@ -25,7 +25,7 @@ STEPS = 3
 
 
 def thetas():
-    return {name: jitter(rule.init(KEY), KEY, 0.2) for name, rule in RULES.items()}
+    return {name: noisy(rule.init, KEY, 0.2) for name, rule in RULES.items()}
 
 
 def gradients():

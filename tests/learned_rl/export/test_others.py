@@ -12,7 +12,7 @@ from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.rl2 import RL2
 from learned_rl.rules.schedule import Schedule
 from tests.learned_rl.export.test_objectives import named, run_outside
-from tests.probes import jitter
+from tests.probes import jitter, noisy
 
 KEY = jax.random.key(0)
 SCHEDULE = Schedule(Drift(), hidden=3)
@@ -20,7 +20,7 @@ INTRINSIC = Intrinsic(reward=LifetimeReward(hidden=3, observation=4, action=2))
 
 
 def test_a_schedule_and_a_reward_of_a_file(tmp_path):
-    made = {"schedule": (SCHEDULE, jitter(SCHEDULE.init(KEY), KEY)), "intrinsic": (INTRINSIC, INTRINSIC.init(KEY))}
+    made = {"schedule": (SCHEDULE, noisy(SCHEDULE.init, KEY)), "intrinsic": (INTRINSIC, INTRINSIC.init(KEY))}
     made["intrinsic"][1]["reward"] = jitter(made["intrinsic"][1]["reward"], KEY, 0.3)
     for name, (rule, theta) in made.items():
         for file, content in formats.write(rule, theta, name, {}, "standalone").items():
