@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_rl.hypernetwork import Hypernetwork
 from learned_rl.memories import GRU, Transformer

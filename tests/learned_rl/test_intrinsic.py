@@ -27,7 +27,7 @@ from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaProblem
 from meta_objectives.validation import PolicyGradientSurrogate
 from runs.learners import GradientDescent
-from tests.probes import SMALL, MatchCue, jitter, made, noisy
+from tests.probes import SMALL, MatchCue, jitter, made
 from truncation import TruncatedBackprop
 
 KEY = jax.random.key(0)
@@ -45,7 +45,7 @@ def seen():
 @functools.cache
 def grown(reward):
     """Parameters of a reward that is no longer zero, and the memory of a newborn."""
-    theta = noisy(reward.init, KEY, 0.3)
+    theta = jitter(reward.init(KEY), KEY, 0.3)
     return theta, reward.start(theta, seen()[0], KEY)
 
 
@@ -69,7 +69,8 @@ def updated(rule, theta, rollout):
 
 def shapes(rule):
     """As `updated`, without running anything."""
-    return jax.eval_shape(lambda key: updated(rule, rule.init(key), seen()[2]), KEY)
+    rollout = seen()[2]  # made here, not inside the trace, whichever test comes first
+    return jax.eval_shape(lambda key: updated(rule, rule.init(key), rollout), KEY)
 
 
 def cut(rollout, start, stop):

@@ -19,7 +19,7 @@ from learned_rl.trials import Trials
 from learned_rl.types import Rollout
 from meta_objectives.history import HistoryActorCritic, plain
 from meta_objectives.problem import History
-from tests.probes import RECURRENT, SMALL, noisy
+from tests.probes import RECURRENT, SMALL, jitter
 
 PULLS = 2
 TASKS = Trials(Bandit(2), PULLS)
@@ -54,7 +54,7 @@ def histories():
 
 
 ROLLOUT, CHANCE = histories()
-THETA = noisy(LIFETIME.rule.init, jax.random.key(0), 0.5)
+THETA = jax.jit(lambda key: jitter(LIFETIME.rule.init(key), key, 0.5))(jax.random.key(0))
 
 
 def likely(theta):

@@ -13,7 +13,7 @@ from meta_objectives.lifetime import LifetimeSurrogate
 from meta_objectives.problem import History, MetaProblem
 from tests.enumeration import KEY, Bandit, Logits, Written, double, expectation, expected_loss, tables
 from tests.meta_objectives.test_sampling import PAY, START, Reinforce, backprop
-from tests.probes import SMALL, MatchCue, noisy
+from tests.probes import SMALL, MatchCue, jitter
 from truncation.problem import Segment
 
 HIDDEN = 3
@@ -50,7 +50,7 @@ def blind(theta):
 def test_over_a_whole_lifetime_it_is_the_gradient_of_what_a_life_earns(samples, updates):
     """For any lifetime value: in mean over all histories, each by its probability."""
     with jax.enable_x64(True):
-        theta = blind(double(noisy(RULE.init, KEY, 0.3)))
+        theta = blind(double(jitter(RULE.init(KEY), KEY, 0.3)))
         problem, histories = bandit(RULE, LifetimeSurrogate(1.0, 1.0), samples, updates, updates)
         compute = jax.jit(lambda theta: expectation(problem, theta, backprop(theta), histories)[0])
         found = compute(theta)["base"]
@@ -119,7 +119,7 @@ def test_without_a_trace_one_step_and_the_value_after_it_judge():
 
 def test_the_values_know_the_past_and_not_the_future():
     """V_t reads what came before step t, the observation and progress at t; by derivatives in the rewards."""
-    theta = noisy(VALUED.init, KEY, 0.3)
+    theta = jitter(VALUED.init(KEY), KEY, 0.3)
 
     @jax.jit
     def influence(key):
@@ -138,7 +138,7 @@ def test_the_values_know_the_past_and_not_the_future():
 
 def test_the_value_is_learned_by_nobody_in_the_life():
     """What an agent becomes does not depend on it."""
-    theta = noisy(VALUED.init, KEY, 0.3)
+    theta = jitter(VALUED.init(KEY), KEY, 0.3)
     rule = LifetimeValue(ActorCritic(), 4, 2, 2)
     lifetime = Lifetime(MatchCue(), rule, SMALL, streams=3, steps=2, updates=4)
 

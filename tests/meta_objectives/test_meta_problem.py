@@ -20,7 +20,7 @@ from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.problem import MetaProblem
 from meta_objectives.returns import LifetimeReturn
 from meta_objectives.validation import PolicyGradientSurrogate
-from tests.probes import SMALL, MatchCue, jitter, made, noisy
+from tests.probes import SMALL, MatchCue, jitter, made
 from truncation.problem import InnerProblem
 
 KEY = jax.random.key(3)
@@ -111,7 +111,7 @@ def test_the_meta_gradient_is_the_finite_difference(name):
 
     @jax.jit
     def draw():
-        theta = noisy(rule.init, jax.random.key(0), 0.3)
+        theta = jitter(rule.init(jax.random.key(0)), jax.random.key(1), 0.3)
         direction = jitter(jax.tree.map(jnp.zeros_like, theta), jax.random.key(2), 1.0)
         if isinstance(rule, Schedule):  # what it saw is data by design: let it see the time only
             for tree in (theta, direction):

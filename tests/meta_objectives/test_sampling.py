@@ -35,7 +35,7 @@ from tests.enumeration import (
     expected_loss,
     tables,
 )
-from tests.probes import noisy
+from tests.probes import jitter
 from truncation import TruncatedBackprop
 
 # The enumerated policy-gradient bandit of the reference (O7); its constants come from an independent computation.
@@ -204,7 +204,7 @@ def real(objective, rule=RATED, network=REACTIVE, updates=3, segment=1, validati
 
 
 def grown(rule, seed=1):
-    theta = double(noisy(rule.init, jax.random.key(seed), 0.5))
+    theta = jitter(double(jax.jit(rule.init)(jax.random.key(0))), jax.random.key(seed), 0.5)
     return theta if isinstance(rule, Rated) else jax.tree.map(lambda x: 2 * x, theta)
 
 
