@@ -108,7 +108,8 @@ def test_everything_about_the_run_is_in_the_store_once(smoke):
 
     assert files("") == {"latest", "report", "rule", "training.png", "run.json", "report.html", "explain"}
     assert files("latest") == {"rule.safetensors", "rule.json", "MANIFEST.sha256"}
-    assert files("report") == REPORT
+    assert files("report") == REPORT | {"agents"}
+    assert files("report/agents") == {"CartPole-v1.gif"}
 
     expected = {f"eval/CartPole-v1/{name}" for name in CONTENDERS} | {"eval/aggregate"}
     assert set(runs) == expected  # one nested run a task and contender, and the aggregate
