@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Num
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageColor
 
 from learned_rl.goal_tasks import GoalGrid, Navigation
 from learned_rl.grid_tasks import GridWorld, RandomGridWorld
@@ -16,11 +16,8 @@ from learned_rl.gymnax_tasks import GymnaxFamily
 from learned_rl.rooms import Rooms, walls
 from learned_rl.types import TaskFamily
 from runs.figures import COLOURS
-
-Pixels = Num[np.ndarray, "*obs"]
-Scene = Callable[[Any, Any, Pixels], Image.Image]
-SIZE = 160  # pixels, at least, of the longer side
-FLOOR, WALL, AGENT = "#F4F4F4", "#4D4D4D", COLOURS[2]
+from runs.films.bodies import acrobot, cart_pole, mountain_car, pendulum
+from runs.films.canvas import AGENT, FLOOR, SIZE, WALL, Pixels, Scene, canvas, disc
 
 
 def scene(tasks: TaskFamily) -> Scene | None:
@@ -107,85 +104,12 @@ def navigation(tasks: Navigation) -> Scene:
     """The plane; the goal, which the agent does not see, is green."""
 
     def draw(task: Any, state: Any, obs: Pixels) -> Image.Image:
-        picture, pen, to = _canvas(2 * tasks.half_width)
+        picture, pen, to = canvas(2 * tasks.half_width)
         for place, colour in ((task, COLOURS[3]), (state.position, AGENT)):
-            _disc(pen, to(*place), 5, colour)
+            disc(pen, to(*place), 5, colour)
         return picture
 
     return draw
-
-
-def cart_pole(tasks: TaskFamily) -> Scene:
-    """Half the pole is `length`, as in the environment's parameters."""
-
-    def draw(task: Any, state: Any, obs: Pixels) -> Image.Image:
-        picture, pen, to = _canvas(2.4)
-        x, angle, reach = float(state.x), float(state.theta), 2 * float(task.params.length)
-        pen.line([to(-2.4, 0), to(2.4, 0)], fill=WALL)
-        pen.rectangle([to(x - 0.3, 0.2), to(x + 0.3, -0.2)], fill=AGENT)
-        pen.line([to(x, 0), to(x + reach * np.sin(angle), reach * np.cos(angle))], fill=COLOURS[0], width=4)
-        return picture
-
-    return draw
-
-
-def acrobot(tasks: TaskFamily) -> Scene:
-    """Two links that hang from a pivot; the goal is the line."""
-
-    def draw(task: Any, state: Any, obs: Pixels) -> Image.Image:
-        picture, pen, to = _canvas(2.2)
-        first, both = float(state.joint_angle1), float(state.joint_angle1 + state.joint_angle2)
-        elbow = np.array([np.sin(first), -np.cos(first)])
-        tip = elbow + np.array([np.sin(both), -np.cos(both)])
-        pen.line([to(-2.2, 1), to(2.2, 1)], fill=COLOURS[3])
-        pen.line([to(0, 0), to(*elbow), to(*tip)], fill=AGENT, width=5)
-        _disc(pen, to(*tip), 4, COLOURS[0])
-        return picture
-
-    return draw
-
-
-def mountain_car(tasks: TaskFamily) -> Scene:
-    """The valley is sin(3 x); the flag is the goal."""
-
-    def draw(task: Any, state: Any, obs: Pixels) -> Image.Image:
-        picture, pen, to = _canvas(1.3)
-        along = np.linspace(-1.2, 0.6, 60)
-        pen.line([to(x + 0.3, np.sin(3 * x)) for x in along], fill=WALL, width=2)
-        for x, colour in ((float(task.params.goal_position), COLOURS[3]), (float(state.position), AGENT)):
-            _disc(pen, to(x + 0.3, np.sin(3 * x) + 0.08), 5, colour)
-        return picture
-
-    return draw
-
-
-def pendulum(tasks: TaskFamily) -> Scene:
-    """Upright is the goal."""
-
-    def draw(task: Any, state: Any, obs: Pixels) -> Image.Image:
-        picture, pen, to = _canvas(1.3)
-        angle = float(state.theta)
-        tip = to(np.sin(angle), np.cos(angle))
-        pen.line([to(0, 0), tip], fill=AGENT, width=6)
-        _disc(pen, tip, 5, COLOURS[0])
-        return picture
-
-    return draw
-
-
-Point = Callable[[float, float], tuple[float, float]]
-
-
-def _canvas(reach: float) -> tuple[Image.Image, ImageDraw.ImageDraw, Point]:
-    """An empty picture, what draws in it, and where (x, y) is that are both within `reach` of 0, y pointing up."""
-    picture = Image.new("RGB", (SIZE, SIZE), FLOOR)
-    scale = SIZE / (2 * reach)
-    return picture, ImageDraw.Draw(picture), lambda x, y: (SIZE / 2 + scale * float(x), SIZE / 2 - scale * float(y))
-
-
-def _disc(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, colour: str) -> None:
-    x, y = centre
-    pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)
 
 
 BY_NAME: Mapping[str, Callable[[Any], Scene]] = {

@@ -16,9 +16,11 @@ from learned_rl.networks import MLP, Network
 from learned_rl.rooms import Rooms
 from learned_rl.samplers import Constant
 from runs.comparison import Curves
+from runs.figures import COLOURS
 from runs.films import film
+from runs.films.canvas import AGENT, FLOOR, WALL
 from runs.films.film import MILLISECONDS, STEPS, Played, _returns
-from runs.films.scenes import AGENT, COLOURS, FLOOR, WALL, layers, scene
+from runs.films.scenes import layers, scene
 from runs.transfer import Contender, compare
 from runs.trials import Trial
 
