@@ -12,6 +12,7 @@ from runs import catalogue, leakage
 from runs.comparison import FLOOR, Comparison
 from runs.devices import prepare
 from runs.durable import disk_errors, replace_file
+from runs.errors import UsageError
 from runs.evaluation import distinct, leaks
 from runs.folder import RunFolder, git_commit
 from runs.journal import Journal
@@ -57,6 +58,8 @@ def selected(known: argparse.Namespace) -> dict[str, Any]:
     if not known.allow_overlap:
         leakage.refuse(found, "--allow-overlap")
     candidates = distinct([Contender(name, rule.rule, rule.theta) for name, rule in loaded])
+    if len(candidates) < 2:
+        raise UsageError(f"{', '.join(known.rules)} are the same rule: there is nothing to select from")
     references = [Contender(*catalogue.rule(address, known.tracking_uri)) for address in known.against]
     alike = set(map(fingerprint, references))  # a candidate may be a reference, too
     references = [c for c in distinct([*candidates, *references]) if fingerprint(c) in alike]

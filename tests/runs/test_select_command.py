@@ -72,6 +72,7 @@ def test_what_leaves_no_choice_is_refused(trained, capsys):
         ("select ppo --suite smoke", "ppo alone leaves no choice"),
         ("select ppo a2c --suite smok", "smoke"),
         ("select ppo a2b", "a2c"),
+        ("select ppo ppo --suite smoke", "are the same rule"),
         ("select ppo a2c --seeds 1", "--seeds must be at least 2"),
     ]:
         assert main(line.split()) == 2
