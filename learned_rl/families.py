@@ -14,6 +14,7 @@ from learned_rl.few_shot_tasks import Bandit, TabularMDP
 from learned_rl.goal_tasks import GoalGrid, Navigation
 from learned_rl.grid_tasks import GridWorld, Kind, RandomGridWorld
 from learned_rl.gymnax_tasks import GymnaxFamily
+from learned_rl.jaxmarl_tasks import JaxMARLFamily
 from learned_rl.layouts import maze
 from learned_rl.navix_tasks import NavixFamily
 from learned_rl.samplers import Constant, IntegersIn, LogUniform, Sampler, SpikeAt, Uniform
@@ -273,3 +274,8 @@ def craftax(game: str = "Craftax-Classic", day: tuple[int, int] = (300, 300)) ->
     """Craftax's symbolic games (`Craftax-Classic`, `Craftax`): one world for a life, days of so many steps (300)."""
     label = game if day == (300, 300) else f"{game}-days"
     return CraftaxFamily(f"{game}-Symbolic-v1", vary=(("day_length", IntegersIn(*day)),), label=label)
+
+
+def company(game: str = "coin_game", slow: float = 0.1, fast: float = 0.3, rounds: int = 8) -> JaxMARLFamily:
+    """A game of JaxMARL among others who learn, at a rate in [slow, fast); `rounds` of it are one episode."""
+    return JaxMARLFamily(game, LogUniform(slow, fast), rounds)

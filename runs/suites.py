@@ -204,6 +204,17 @@ def craftax() -> Suite:
     return Suite(train=trials((150, 250)), validation=trials((350, 450)), test=trials())
 
 
+def jaxmarl() -> Suite:
+    """Games among others who learn (extra `jaxmarl`): a dilemma, and a task shared; others learn faster or slower."""
+
+    def trials(slow: float, fast: float) -> tuple[Trial, ...]:
+        games = ("coin_game", "MPE_simple_spread_v3")
+        network = Network(MLP((64,)), memory=GRU(64), separate=False)
+        return tuple(Trial(families.company(game, slow, fast), network, 64, 32, 200) for game in games)
+
+    return Suite(train=trials(0.01, 0.03), validation=trials(0.03, 0.1), test=trials(0.1, 0.3))
+
+
 def few_shot_bandits() -> Suite:
     """Trials of ten pulls of five arms; agents with a memory, which a rule that brings its own does not need."""
     network = Network(MLP(()), memory=GRU(64), separate=False)

@@ -11,6 +11,7 @@ import pytest
 from learned_rl import families, libraries
 from learned_rl.brax_tasks import BraxFamily, Physics
 from learned_rl.craftax_tasks import CraftaxFamily
+from learned_rl.jaxmarl_tasks import JaxMARLFamily
 from learned_rl.ranges import describe, overlap
 from learned_rl.rollout import restart
 from learned_rl.samplers import Constant, IntegersIn
@@ -45,7 +46,7 @@ def live(tasks, steps, streams, key):
     return task, jax.lax.scan(step, begin(key_reset)[0], jax.random.split(key_steps, steps))[1]
 
 
-@pytest.mark.parametrize("library", ["brax", "craftax", "navix"])
+@pytest.mark.parametrize("library", ["brax", "craftax", "jaxmarl", "navix"])
 def test_a_library_that_is_missing_is_named_with_what_installs_it(library, monkeypatch):
     def fail(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
@@ -155,3 +156,37 @@ def test_craftax_keeps_its_world_for_a_life_and_death_is_not_the_time_limit():
     assert describe(tasks)["ranges"]["day_length"] == {"from": 100, "to": 200}
     with pytest.raises(ValueError, match="no parameter 'dragons'; it has"):
         CraftaxFamily(vary=(("dragons", Constant(1)),)).draw(KEY)
+
+
+@needs("jaxmarl")
+def test_others_learn_while_a_meeting_lasts_and_begin_the_next_as_they_were_born():
+    tasks = JaxMARLFamily("MPE_simple_spread_v3", Constant(0.2), rounds=2)
+    assert isinstance(tasks, TaskFamily)
+    task = tasks.draw(KEY)
+    begun, obs = tasks.reset(task, KEY)
+    assert obs.shape == tasks.obs_shape == (18,)
+    assert begun.seen.shape == (2, 18)
+
+    @jax.jit
+    def meet(task):
+        def step(state, key):
+            state, out = tasks.step(task, state, jax.random.randint(key, (), 0, 5), key)
+            return state, (state.partners, state.rounds, out)
+
+        return jax.lax.scan(step, begun, jax.random.split(KEY, 60))[1]
+
+    partners, rounds, out = meet(task)
+    length = int(np.argmax(rounds >= 1)) + 1  # of a round
+    assert np.flatnonzero(out.last)[0] == 2 * length - 1
+    np.testing.assert_array_equal(out.discount, 1.0 - out.last)
+    first, later = partners.policy[0], partners.policy[2 * length - 2]
+    assert np.abs(later - first).max() > 1e-3
+    assert np.abs(later[0] - later[1]).max() > 0.1  # each has a mind of its own
+    still, _, _ = meet(task._replace(rate=jnp.zeros(())))
+    np.testing.assert_array_equal(still.policy[-1], task.partners.policy)
+    again, _ = tasks.reset(task, jax.random.key(5))
+    jax.tree.map(np.testing.assert_array_equal, again.partners, task.partners)
+    with pytest.raises(ValueError, match="no game 'chess'; it has"):
+        _ = JaxMARLFamily("chess").obs_shape
+    with pytest.raises(ValueError, match="roles 0 to 2, not 3"):
+        _ = JaxMARLFamily("MPE_simple_spread_v3", role=3).obs_shape
