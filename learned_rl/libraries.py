@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import io
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +23,7 @@ def library(name: str, extra: str = "") -> Any:
     """A module, imported now: some take seconds, which no help text should wait for, and some build arrays.
 
     Args:
-      extra: the optional dependency of this package that has it; then what it warns of, or says, is not passed on.
+      extra: the optional dependency of this package that has it; then what it warns of is not passed on.
 
     Raises:
       ValueError: it is not installed, and how to install it.
@@ -33,7 +32,7 @@ def library(name: str, extra: str = "") -> Any:
         with outside():
             return importlib.import_module(name)
     try:
-        with outside(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with outside(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     except ImportError as error:
