@@ -108,6 +108,14 @@ def test_a_film_is_a_gif_with_a_caption(tmp_path):
     assert words.startswith(f"An agent that random <b> trained on {trial.name}, {STEPS} steps: its 40 episodes return")
 
 
+def test_a_broken_agent_is_drawn_as_well(tmp_path):
+    trial = Trial(families.navigation(), Network(MLP((4,))), updates=1)
+    random = Contender("random", zoo.random(), ())
+    agent = Lifetime(trial.tasks, random.rule, trial.network, 1, 1, 1).start((), jax.random.key(0))
+    broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), agent.params)
+    assert film(trial, random, (agent.task, broken), tmp_path / "lost.gif")
+
+
 def test_returns_are_of_episodes_that_ended():
     played = Played((), np.zeros(6), np.array([1.0, 2, 3, 4, 5, 6]), np.array([0, 1, 0, 0, 1, 0], bool))
     returns, whole = _returns(played)
