@@ -88,9 +88,9 @@ def _returns(played: Played) -> tuple[Float[np.ndarray, " episodes"], bool]:
 
 def _frames(drawn: Scene, task: Any, played: Played) -> Iterator[Image.Image]:
     """One picture a step, with the return so far beneath."""
-    so_far, seen = 0.0, jax.tree.map(np.nan_to_num, played)  # a broken agent's state can be anything
+    so_far = 0.0
     for i in range(len(played.last)):
-        picture = drawn(task, jax.tree.map(lambda x, i=i: x[i], seen.env), np.asarray(seen.obs[i]))
+        picture = drawn(task, jax.tree.map(lambda x, i=i: x[i], played.env), np.asarray(played.obs[i]))
         frame = Image.new("RGB", (picture.width, picture.height + STRIP), "white")
         frame.paste(picture, (0, 0))
         ImageDraw.Draw(frame).text((4, picture.height + 2), f"return {so_far:g}", fill="black")
