@@ -88,14 +88,20 @@ def _returns(played: Played) -> tuple[Float[np.ndarray, " episodes"], bool]:
 
 def _frames(drawn: Scene, task: Any, played: Played) -> Iterator[Image.Image]:
     """One picture a step, with the return so far beneath."""
-    so_far = 0.0
-    for i in range(len(played.last)):
+    for i, so_far in enumerate(_so_far(played)):
         picture = drawn(task, jax.tree.map(lambda x, i=i: x[i], played.env), np.asarray(played.obs[i]))
         frame = Image.new("RGB", (picture.width, picture.height + STRIP), "white")
         frame.paste(picture, (0, 0))
-        ImageDraw.Draw(frame).text((4, picture.height + 2), f"return {so_far:g}", fill="black")
+        ImageDraw.Draw(frame).text((4, picture.height + 2), f"return {so_far:.4g}", fill="black")
         yield frame
-        so_far = 0.0 if played.last[i] else round(so_far + float(played.reward[i]), 3)
+
+
+def _so_far(played: Played) -> Iterator[float]:
+    """The return of the episode under way, before each step."""
+    total = 0.0
+    for reward, last in zip(played.reward, played.last, strict=True):
+        yield total
+        total = 0.0 if last else total + float(reward)
 
 
 def _gif(frames: list[Image.Image], says: str) -> bytes:

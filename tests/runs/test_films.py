@@ -19,7 +19,7 @@ from runs.comparison import Curves
 from runs.figures import COLOURS
 from runs.films import film
 from runs.films.canvas import AGENT, FLOOR, WALL
-from runs.films.film import MILLISECONDS, STEPS, Played, _returns
+from runs.films.film import MILLISECONDS, STEPS, Played, _returns, _so_far
 from runs.films.scenes import layers, scene
 from runs.transfer import Contender, compare
 from runs.trials import Trial
@@ -120,6 +120,7 @@ def test_returns_are_of_episodes_that_ended():
     played = Played((), np.zeros(6), np.array([1.0, 2, 3, 4, 5, 6]), np.array([0, 1, 0, 0, 1, 0], bool))
     returns, whole = _returns(played)
     np.testing.assert_array_equal(returns, [3, 12])
+    assert list(_so_far(played)) == [0, 1, 0, 3, 7, 0]
     assert whole
     assert not _returns(played._replace(last=np.zeros(6, bool)))[1]
 
