@@ -5,8 +5,10 @@ the same for a life; the environment that steps is a copy of the shared one with
 where the environment says so (it has fallen over), and are cut after `length` steps. Brax' own wrappers are not used.
 """
 
+import contextlib
 import copy
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -71,7 +73,8 @@ class BraxFamily:
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
-        return (_environment(self.env_id, self.backend).observation_size,)
+        with _quiet():  # brax begins an episode to find out
+            return (_environment(self.env_id, self.backend).observation_size,)
 
     @property
     def actions(self) -> Continuous:
@@ -84,8 +87,7 @@ class BraxFamily:
         return Physics(*(jnp.asarray(x, jnp.float32) for x in drawn))
 
     def reset(self, task: Physics, key: PRNGKeyArray) -> tuple[BraxState, Float[Array, " obs"]]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # brax reads fields that mujoco has moved
+        with _quiet():
             state = strong(self._with(task).reset(key))
         return BraxState(state, jnp.zeros((), jnp.int32)), state.obs
 
@@ -93,8 +95,7 @@ class BraxFamily:
         self, task: Physics, state: BraxState, action: Float[Array, " action"], key: PRNGKeyArray
     ) -> tuple[BraxState, TimeStep]:
         del key
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             env = self._with(task).step(state.env, jnp.clip(action, -1.0, 1.0))
         env = typed_as(env, state.env)
         terminated, time = env.done > 0, state.time + 1
@@ -116,6 +117,14 @@ class BraxFamily:
             gravity=env.sys.gravity * task.gravity,
         )
         return env
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Brax reads fields that mujoco has moved, and mujoco warns of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @cache
