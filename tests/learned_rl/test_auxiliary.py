@@ -48,6 +48,16 @@ def test_right_answers_are_the_explicit_sum():
     assert np.all((gamma > 0) & (gamma < 1))
 
 
+def test_questions_are_about_what_a_step_led_to():
+    _, _, rollout = made(SHARED, Discrete(3), RULE.heads)
+    theta = noisy(RULE.init, KEY, 0.5)
+    asked = jax.jit(lambda rollout: RULE.asked(theta, rollout))
+    before = asked(rollout)
+    jax.tree.map(np.testing.assert_array_equal, before, asked(rollout._replace(obs=rollout.obs + 1)))
+    later = asked(rollout._replace(next_obs=rollout.next_obs + 1))
+    assert all(np.any(a != b) for a, b in zip(before, later, strict=True))
+
+
 def judged_after_an_update(network):
     """theta, a direction, and a function of how far to go: what the policy of the agent is worth after one update."""
     policy, params, first = made(network, Discrete(3), RULE.heads, seed=0)

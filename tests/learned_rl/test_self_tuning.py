@@ -86,6 +86,23 @@ def test_earlier_updates_count_as_much_as_is_said():
     jax.tree.map(lambda a, b, c: np.testing.assert_allclose(c, 0.5 * a + b, rtol=1e-5, atol=1e-7), first, last, both)
 
 
+def test_what_tuning_measures_carries_no_meta_gradient():
+    policy, params, rollout = made(SMALL, Discrete(3), ActorCritic.heads)
+    rule = SelfTuning(ActorCritic(C, Sgd()), learned=("learning_rate", "entropy"), rate=0.0)
+
+    @jax.jit
+    @jax.value_and_grad
+    def measured(start):
+        theta = {"start": start, "base": ()}
+        _, state = rule.birth(theta, policy, KEY)
+        _, state, _ = rule.update(theta, params, state, rollout, policy, KEY)
+        return sum(jnp.sum(x**2) for x in jax.tree.leaves(state.sensitivity))
+
+    size, gradient = measured(jnp.zeros(2))
+    assert size > 0
+    np.testing.assert_array_equal(gradient, np.zeros(2))
+
+
 class LateSecret(Probe):
     """A cue is paid at the end. In half of the lives nobody is shown it: V = 0 there, and every reward is noise."""
 
