@@ -194,11 +194,14 @@ class Guard:
             reference=_where(ended & ~acts, nothing, state.reference),
         )
 
+    def level(self, round_: Float[Array, ""] | float) -> Float[Array, ""] | float:
+        """Of the test at the end of a round of probation; over all rounds they add up to `error`."""
+        return self.error * (round_**3 - (round_ - 1) ** 3) / self.rounds**3
+
     def _verdict(self, state: GuardState, turns: Int[Array, ""], in_life: Float[Array, ""]) -> Verdict:
         """What the returns of `turns` whole turns, of `in_life` in the whole life, say of the two."""
         alarm = chance(state.reference, state.learned)
-        round_ = turns / 2
-        level = self.error * (round_**3 - (round_ - 1) ** 3) / self.rounds**3
+        level = self.level(turns / 2)
         judged = ~state.decided & (turns % 2 == 0)
         worse, better = judged & (alarm < level), judged & (chance(state.learned, state.reference) < level)
         over = judged & (turns >= 2 * self.rounds)

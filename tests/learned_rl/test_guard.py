@@ -239,3 +239,11 @@ def test_theta_is_that_of_both():
     alone = LPG(predictions=3, hidden=4).init(jax.random.key(0))
     assert theta["fallback"] == ()
     jax.tree.map(np.testing.assert_array_equal, theta["base"], alone)
+
+
+def test_the_levels_of_all_rounds_add_up_to_the_error():
+    rule = Guard(error=0.04, rounds=4)
+    levels = [rule.level(k) for k in range(1, 5)]
+    np.testing.assert_allclose(sum(levels), 0.04)
+    assert levels == sorted(levels)
+    assert levels[0] == 0.04 / 64
