@@ -115,13 +115,15 @@ def said(record: dict[str, Any]) -> str:
     first, fresh = record["rounds"][0], record["fresh"]
     sizes = " -> ".join(f"{len(r['candidates'])} x {len(r['seeds'])}" for r in record["rounds"])
     best = ", ".join(f"{path} {value:g}" for path, value in record["best"].items())
+    chosen = max(c["score_so_far"] for c in record["rounds"][-1]["candidates"] if c["score_so_far"] is not None)
+    again = _number(fresh["best_score"])
     own = "its own setting" if record["best"] == record["own"] else f"own setting {_number(fresh['own_score'])}"
     return "\n".join(
         [
             f"{record['tuned']}: {best}",
             f"best of {len(first['candidates'])} settings on {', '.join(record['tasks'])}",
             f"{record['env_steps']:,} of {record['allowance']:,} environment steps, candidates x seeds: {sizes}",
-            f"on {fresh['seeds']} fresh seeds: {_number(fresh['best_score'])} of the 1 that it was chosen with; {own}",
+            f"score {chosen:.2f} when it was chosen, {again} on {fresh['seeds']} fresh seeds; {own}",
         ]
     )
 

@@ -5,10 +5,13 @@ They are spent by sequential halving (Karnin, Koren & Somekh 2013): candidates i
 setting first; every round gives all that are left the same fresh seeds and drops the worse half, until two are left,
 who share the rest. A candidate is judged by all its seeds so far,
 
-    score(c) = mean over tasks of (mean_c - random) / (max over those left - random),
+    score(c) = mean over tasks of (mean_c - random) / (best - random),
 
-with means of `runs.transfer.final`. Validation tasks are all that this file is ever given. The agents of `random`
-count; those of the last step, fresh seeds that show how much of the winner's score was luck, choose nothing and do not.
+with means of `runs.transfer.final`, and the best of all single agents of the first round: the unit of a task on which
+nobody learns is then its noise, and the task decides little. (A maximum of means over those left would come closer and
+closer to random, and chance on such a task would outweigh what candidates learn on the others.) Validation tasks are
+all that this file is ever given. The agents of `random` count; those of the last step, fresh seeds that show how much of
+the winner's score was luck, choose nothing and do not.
 """
 
 import math
@@ -133,7 +136,7 @@ def _evaluations(trials: Sequence[Trial], env_steps: int) -> int:
 
 
 class Anchors(NamedTuple):
-    """Per task, what 0 and 1 are."""
+    """Per task, what 0 and 1 are: the mean of agents that do not learn, and the best agent of the first round."""
 
     low: Float[np.ndarray, " tasks"]
     high: Float[np.ndarray, " tasks"]
@@ -147,7 +150,7 @@ class Anchors(NamedTuple):
 def _search(
     subject: Subject, settings: list[Setting], rounds: Sequence[Round], laboratory: Laboratory, low: np.ndarray
 ) -> tuple[Setting, list[dict[str, Any]], Anchors] | None:
-    """The best setting, what every round saw, and the scale of the last one."""
+    """The best setting, what every round saw, and the scale."""
     left = list(range(rounds[0].candidates))
     seen: dict[int, list[np.ndarray]] = {i: [] for i in left}  # scores [seeds, tasks], a round each
     history, first, anchors = [], 0, Anchors(low, low)
@@ -160,7 +163,8 @@ def _search(
         for i, score in zip(left, scores, strict=True):
             seen[i].append(score)
         means = np.stack([np.concatenate(seen[i]).mean(axis=0) for i in left])
-        anchors = Anchors(low, np.nanmax(np.where(np.isfinite(means), means, low), axis=0))
+        if not history:
+            anchors = Anchors(low, np.max(np.where(np.isfinite(scores), scores, low), axis=(0, 1)))
         total = anchors.normalised(means).mean(axis=1)
         total = np.where(np.isfinite(total), total, -np.inf)  # who breaks down is last
         history.append(_round(subject.grid, [settings[i] for i in left], seeds, scores, total))

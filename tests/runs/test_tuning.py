@@ -14,6 +14,7 @@ from runs.errors import ConfigurationError, UsageError
 from runs.grids import GRIDS, Grid, fed
 from runs.transfer import train_agents
 from runs.trials import Trial
+from runs.tuned import said
 from runs.tuning import FRESH, RANDOM_SEEDS, TUNING, Anchors, halving, tune
 
 BANDIT = Trial(families.bernoulli_bandit(), Network(MLP((4,))), streams=2, steps=4, updates=20)
@@ -101,12 +102,33 @@ def test_the_best_of_the_grid_wins_and_fresh_seeds_say_by_how_much(tmp_path, tra
     assert rule == fed(zoo.a2c(), RATES.paths, (1e-1, 0.01))
     assert record["own"] == {"coefficients.learning_rate": 3e-3, "coefficients.entropy": 0.01}
     fresh = record["fresh"]
-    assert fresh["best_score"] == pytest.approx(1.0, abs=0.05)  # 1 is what the winner had when it was chosen
+    chosen = max(c["score_so_far"] for c in record["rounds"][-1]["candidates"])
+    assert fresh["best_score"] == pytest.approx(chosen, abs=0.05)
+    assert chosen == pytest.approx(1.0, abs=0.05)  # 1 is the best agent of the first round
+    assert f"score {chosen:.2f} when it was chosen, {fresh['best_score']:.2f} on 10 fresh seeds" in said(record)
     assert fresh["own_score"] < 0.95
     assert fresh["best"][1] == pytest.approx(160, abs=3)
     seeds = [set(r["seeds"]) for r in record["rounds"]]
     assert sum(map(len, seeds)) == len(set().union(*seeds))  # every round has seeds of its own
     json.dumps(record, allow_nan=False)
+
+
+def test_a_task_on_which_nobody_learns_does_not_outweigh_one_on_which_some_do(tmp_path, monkeypatch):
+    """On the bandit, some settings are better by a third; on the other task all is chance around random's mean."""
+
+    def fake(trial, subject, settings, seeds, root):
+        rng = np.random.default_rng([trial is BANDIT, seeds.start, len(settings), root, trial_number])
+        chance = rng.normal(size=(len(settings), len(seeds)))
+        if subject.name == "random" or trial is OTHER:
+            return 0.0 * chance if trial is BANDIT else chance
+        return np.array([[1.0 if s[0] == 1e-1 else 0.7] * len(seeds) for s in settings])
+
+    monkeypatch.setattr("runs.candidates.train", fake)
+    right = 0
+    for trial_number in range(20):
+        tuned = tune("a2c", [BANDIT, OTHER], 60 * ONE, tmp_path / str(trial_number), go_on, RATES)
+        right += tuned.record["best"]["coefficients.learning_rate"] == 1e-1
+    assert right >= 15
 
 
 def test_a_candidate_that_breaks_down_is_last(tmp_path, monkeypatch):
