@@ -10,8 +10,8 @@ who share the rest. A candidate is judged by all its seeds so far,
 with means of `runs.transfer.final`, and the best of all single agents of the first round: the unit of a task on which
 nobody learns is then its noise, and the task decides little. (A maximum of means over those left would come closer and
 closer to random, and chance on such a task would outweigh what candidates learn on the others.) Validation tasks are
-all that this file is ever given. The agents of `random` count; those of the last step, fresh seeds that show how much of
-the winner's score was luck, choose nothing and do not.
+all that this file is ever given. The agents of `random` count; those of the last step, fresh seeds that show how much
+of the winner's score was luck, choose nothing and do not.
 """
 
 import math
