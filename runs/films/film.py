@@ -58,9 +58,9 @@ def film(trial: Trial, contender: Contender, first: tuple[PyTree, Params], path:
     life = Lifetime(trial.tasks, contender.rule, trial.network, 1, 1, trial.updates)
     played = jax.device_get(jax.jit(lambda t, p, k: _play(life, t, p, k))(task, params, jax.random.key(_KEY)))
     frames = list(_frames(drawn, jax.device_get(task), played))
-    returns, whole = _returns(played)
-    ends = f"its {len(returns)} episodes return {returns.mean():.3g} on average" if whole else "no episode ends"
-    says = f"An agent that {contender.name} trained on {trial.name}, {len(frames)} steps: {ends}."
+    returns = _returns(played)
+    ends = f"episodes that end: {len(returns)}, mean return {returns.mean():.3g}" if len(returns) else "no episode ends"
+    says = f"An agent that {contender.name} trained on {trial.name}, {len(frames)} steps; {ends}."
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, _gif(frames, says))
     return True
@@ -79,11 +79,11 @@ def _play(life: Lifetime, task: PyTree, params: Params, key: PRNGKeyArray) -> Pl
     return jax.lax.scan(step, begun, jax.random.split(key_play, STEPS))[1]
 
 
-def _returns(played: Played) -> tuple[Float[np.ndarray, " episodes"], bool]:
-    """Of the episodes that ended, and whether any did."""
+def _returns(played: Played) -> Float[np.ndarray, " episodes"]:
+    """Of the episodes that end."""
     ends = np.flatnonzero(played.last)
     total = np.concatenate([[0.0], np.cumsum(played.reward)])
-    return np.diff(total[np.concatenate([[0], ends + 1])]), len(ends) > 0
+    return np.diff(total[np.concatenate([[0], ends + 1])])
 
 
 def _frames(drawn: Scene, task: Any, played: Played) -> Iterator[Image.Image]:

@@ -38,7 +38,7 @@ class Contents:
       report: report/table.md, or "".
       scores: (rule, task) -> scores of its agents.
       tables: sweeps.
-      hashes: of the rule's files, `(sha256, file)`.
+      hashes: of the rule's files, `(file, sha256)`.
     """
 
     path: Path
@@ -177,4 +177,4 @@ def _short(cell: str) -> str:
 def _hashes(manifest: Path) -> Iterator[tuple[str, str]]:
     for line in manifest.read_text().splitlines() if manifest.exists() else ():
         sha, _, name = line.partition("  ")
-        yield sha, name
+        yield name, sha

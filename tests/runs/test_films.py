@@ -105,7 +105,9 @@ def test_a_film_is_a_gif_with_a_caption(tmp_path):
             shown += gif.info["duration"]
         assert shown == STEPS * MILLISECONDS
         words = gif.info["comment"].decode()
-    assert words.startswith(f"An agent that random <b> trained on {trial.name}, {STEPS} steps: its 40 episodes return")
+    assert words.startswith(
+        f"An agent that random <b> trained on {trial.name}, {STEPS} steps; episodes that end: 40, mean"
+    )
 
 
 def test_a_broken_agent_is_drawn_as_well(tmp_path):
@@ -118,11 +120,9 @@ def test_a_broken_agent_is_drawn_as_well(tmp_path):
 
 def test_returns_are_of_episodes_that_ended():
     played = Played((), np.zeros(6), np.array([1.0, 2, 3, 4, 5, 6]), np.array([0, 1, 0, 0, 1, 0], bool))
-    returns, whole = _returns(played)
-    np.testing.assert_array_equal(returns, [3, 12])
+    np.testing.assert_array_equal(_returns(played), [3, 12])
     assert list(_so_far(played)) == [0, 1, 0, 3, 7, 0]
-    assert whole
-    assert not _returns(played._replace(last=np.zeros(6, bool)))[1]
+    assert len(_returns(played._replace(last=np.zeros(6, bool)))) == 0
 
 
 def test_what_was_trained_is_watched_once(tmp_path, monkeypatch):
