@@ -175,7 +175,7 @@ def test_the_page_is_one_file_that_says_it_all(run):
         "is 0 on 12 % of the square",
         "ppo ends at 2.00",
         "learned-rl discover smoke --name",
-        "learned-rl reproduce run",
+        "learned-rl reproduce path/to/run",
         "a" * 64,
         "50 rows more are in the file",
         "inner.setting_number_29",
