@@ -30,7 +30,7 @@ def transfer(known: argparse.Namespace) -> dict[str, Any]:
     suites = together({name: catalogue.suite(name).split(known.split) for name in dict.fromkeys(known.suite)})
     reserve = [known.guard] if known.guard else []
     loaded = [catalogue.loaded(address, known.tracking_uri) for address in (known.rule, *known.against, *reserve)]
-    found = [leak for name, rule in dict(loaded).items() for leak in leaks(suites, name, rule)]
+    found = [leak for name, rule in loaded for leak in leaks(suites, name, rule)]
     if not known.allow_overlap:
         leakage.refuse(found, "--allow-overlap")
     rules = [Contender(name, rule.rule, rule.theta) for name, rule in loaded]
