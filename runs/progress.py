@@ -117,11 +117,14 @@ class Evaluations(Line):
 
     Args:
       sizes: environment steps of every evaluation, in order.
+      command: what they are made for.
     """
 
-    def __init__(self, sizes: Sequence[int], *, quiet: bool = False, stream: TextIO | None = None):
+    def __init__(
+        self, sizes: Sequence[int], *, command: str = "transfer", quiet: bool = False, stream: TextIO | None = None
+    ):
         super().__init__(sum(sizes), quiet=quiet, stream=stream, every=0.0)
-        self._sizes = sizes
+        self._sizes, self._command = sizes, command
         self._under_way = 0
         self._trained = 0
 
@@ -134,7 +137,7 @@ class Evaluations(Line):
             return
         speed = self._trained / max(time.monotonic() - self._begun, 1e-9)
         known = f"{_clock((self.total - before) / speed)} left - {_short(speed)} env steps/s - " if speed else ""
-        self.show(before, f"transfer {done}/{len(self._sizes)} - {known}{what}")
+        self.show(before, f"{self._command} {done}/{len(self._sizes)} - {known}{what}")
 
 
 def _clock(seconds: float) -> str:

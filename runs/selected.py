@@ -70,8 +70,7 @@ def selected(known: argparse.Namespace) -> dict[str, Any]:
     settings["fingerprints"] = " ".join(map(fingerprint, (*candidates, *references)))
     tags = {"learned_rl.kind": "select", "git.commit": git_commit()}
     with recording(path, settings, known, "select", tags) as (folder, journal, stop):
-        sizes = _sizes(plan)
-        with Evaluations(sizes, quiet=known.quiet) as line:
+        with Evaluations(_sizes(plan), command="select", quiet=known.quiet) as line:
 
             def show(done: int, text: str) -> bool:
                 line.begin(done, text)
