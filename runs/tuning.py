@@ -7,8 +7,8 @@ who share the rest. A candidate is judged by all its seeds so far,
 
     score(c) = mean over tasks of (mean_c - random) / (best - random),
 
-with means of `runs.transfer.final`, and the best of all single agents of the first round: the unit of a task on which
-nobody learns is then its noise, and the task decides little. (A maximum of means over those left would come closer and
+with means of `runs.transfer.final`, and the best of all single agents so far: the unit of a task on which nobody
+learns is then its noise, and the task decides little. (A maximum of means over those left would come closer and
 closer to random, and chance on such a task would outweigh what candidates learn on the others.) Validation tasks are
 all that this file is ever given. The agents of `random` count; those of the last step, fresh seeds that show how much
 of the winner's score was luck, choose nothing and do not.
@@ -136,10 +136,14 @@ def _evaluations(trials: Sequence[Trial], env_steps: int) -> int:
 
 
 class Anchors(NamedTuple):
-    """Per task, what 0 and 1 are: the mean of agents that do not learn, and the best agent of the first round."""
+    """Per task, what 0 and 1 are: the mean of agents that do not learn, and the best agent that was seen."""
 
     low: Float[np.ndarray, " tasks"]
     high: Float[np.ndarray, " tasks"]
+
+    def with_agents(self, scores: Float[np.ndarray, "settings seeds tasks"]) -> "Anchors":
+        """With more agents seen, of which those that broke down do not count."""
+        return Anchors(self.low, np.maximum(self.high, np.max(np.where(np.isfinite(scores), scores, self.low), (0, 1))))
 
     def normalised(self, means: Float[np.ndarray, "... tasks"]) -> Float[np.ndarray, "... tasks"]:
         """(mean - low) / (high - low); as it is where nobody is better than `low` by 1e-3 of its size."""
@@ -163,8 +167,7 @@ def _search(
         for i, score in zip(left, scores, strict=True):
             seen[i].append(score)
         means = np.stack([np.concatenate(seen[i]).mean(axis=0) for i in left])
-        if not history:
-            anchors = Anchors(low, np.max(np.where(np.isfinite(scores), scores, low), axis=(0, 1)))
+        anchors = anchors.with_agents(scores)
         total = anchors.normalised(means).mean(axis=1)
         total = np.where(np.isfinite(total), total, -np.inf)  # who breaks down is last
         history.append(_round(subject.grid, [settings[i] for i in left], seeds, scores, total))
