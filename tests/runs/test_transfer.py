@@ -42,6 +42,8 @@ def test_every_contender_meets_the_same_tasks_and_the_same_seed_gives_the_same_a
     np.testing.assert_array_equal(first.returns, again.returns)
     assert first.returns.shape == (3, 12)
     np.testing.assert_allclose(first.scores, first.returns[:, -1])  # a tenth of 12 updates is the last one
+    alone = train_agents(TRIAL, zoo.random(), (), 1, seed=1)
+    jax.tree.map(np.testing.assert_array_equal, first.first, alone.first)  # the task and the parameters of seed 0
     assert not np.array_equal(first.returns, other.returns)
 
 
