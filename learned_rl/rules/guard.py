@@ -9,11 +9,11 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from learned_rl.blueprint import blueprint_of
 from learned_rl.rules.drift import Drift
-from learned_rl.rules.evidence import Ledger, Sample, chance
+from learned_rl.rules.evidence import ENOUGH, Ledger, Sample, chance
 from learned_rl.rules.lpg import LPG
 from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, Rule, RuleState, Theta
 
-_FALLBACK = 0x66616C6C  # more than any number of keys that a rule splits its own into
+_OTHER = 0x66616C6C  # more than any number of keys that a rule splits its own into
 
 
 class GuardState(NamedTuple):
@@ -55,8 +55,10 @@ class Guard:
     theta = {"base": the learned rule's, "fallback": the other's, () if it has none}. Both rules have an agent of their
     own from birth on, and learn from what their own agent does and from nothing else.
 
-    *Probation.* For a fraction `probation` of the lifetime they take turns, `rounds` each, the learned rule first. At
-    the end of a round the returns of the latest turns are compared, by Welch's test (`evidence.chance`), at the level
+    *Probation.* For a fraction `probation` of the lifetime they take turns, `rounds` each, the fallback first. If fewer
+    than `evidence.ENOUGH` episodes end in its first turn, turns are too short to compare anything, and it keeps the
+    agent: the learned rule never acts, and the life is the fallback's own. At the end of a round the
+    returns of the latest turns are compared, by Welch's test (`evidence.chance`), at the level
 
         error (k^3 - (k - 1)^3) / rounds^3      in round k
 
@@ -77,9 +79,8 @@ class Guard:
 
     Streams go on when agents change: an episode counts for both by their shares of its steps, and a recurrent agent
     begins with the other's memory until the episode's end. `Rollout.progress` is the life's, so that schedules end when
-    it does. Episodes must be shorter than a turn, on the average, for there to be anything to compare; with none that
-    ends, the fallback keeps the agent. The choice is data: no gradient flows through it. In a segment in which an
-    update is undone the meta-gradient is not finite, and estimators mask it; before and after, it is.
+    it does. The choice is data: no gradient flows through it. In a segment in which an update is undone the
+    meta-gradient is not finite, and estimators mask it; before and after, it is.
 
     Under `vmap`, `lax.cond` is a selection: every update costs what both rules' cost, acting what one costs.
 
@@ -119,17 +120,17 @@ class Guard:
         return Heads(_union(mine.flat, other.flat), _union(mine.per_action, other.per_action))
 
     def init(self, key: PRNGKeyArray) -> Theta:
-        return {"base": self.base.init(key), "fallback": self.fallback.init(jax.random.fold_in(key, _FALLBACK))}
+        return {"base": self.base.init(key), "fallback": self.fallback.init(jax.random.fold_in(key, _OTHER))}
 
     def birth(self, theta: Theta, policy: Policy, key: PRNGKeyArray) -> tuple[Params, GuardState]:
-        params, base = self.base.birth(theta["base"], policy, key)
-        resting, fallback = self.fallback.birth(theta["fallback"], policy, jax.random.fold_in(key, _FALLBACK))
+        params, fallback = self.fallback.birth(theta["fallback"], policy, key)
+        resting, base = self.base.birth(theta["base"], policy, jax.random.fold_in(key, _OTHER))
         nothing = Sample.empty()
         return params, GuardState(
             base=base,
             fallback=fallback,
             resting=resting,
-            learned_acts=jnp.ones((), bool),
+            learned_acts=jnp.zeros((), bool),
             decided=jnp.zeros((), bool),
             ledger=Ledger.empty(self.watched),
             first=nothing,
@@ -183,7 +184,7 @@ class Guard:
         verdict = self._verdict(state, turns, lifetime / turn)
         falls = broken | (ended & verdict.fallback)
         keeps = ended & verdict.learned & ~falls
-        learned_next = jnp.where(state.decided, state.learned_acts, turns % 2 == 0)
+        learned_next = jnp.where(state.decided, state.learned_acts, turns % 2 == 1)
         acts = (learned_next | keeps) & ~falls
         nothing = Sample.empty()
         return state._replace(
@@ -206,9 +207,10 @@ class Guard:
         worse, better = judged & (alarm < level), judged & (chance(state.learned, state.reference) < level)
         over = judged & (turns >= 2 * self.rounds)
         trusted = better | (over & ~worse & (chance(state.learned, state.first) < level))
+        blind = ~state.decided & (turns == 1) & (state.reference.effective < ENOUGH)
         looks = jnp.maximum(in_life - 2 * self.rounds, 1.0)
         collapsed = state.decided & state.learned_acts & (alarm < self.error / looks)
-        return Verdict(trusted, worse | (over & ~trusted) | collapsed)
+        return Verdict(trusted, blind | worse | (over & ~trusted) | collapsed)
 
 
 def _where(condition: Bool[Array, ""], chosen: Any, other: Any) -> Any:
