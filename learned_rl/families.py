@@ -19,6 +19,7 @@ from learned_rl.layouts import maze
 from learned_rl.navix_tasks import NavixFamily
 from learned_rl.samplers import Constant, IntegersIn, LogUniform, Sampler, SpikeAt, Uniform
 from learned_rl.trials import Trials
+from learned_rl.xland_tasks import XLandFamily
 
 Span: TypeAlias = tuple[int, int]  # lowest and highest
 Pay: TypeAlias = float | tuple[float, float]
@@ -279,3 +280,8 @@ def craftax(game: str = "Craftax-Classic", day: tuple[int, int] = (300, 300)) ->
 def company(game: str = "coin_game", slow: float = 0.1, fast: float = 0.3, rounds: int = 8) -> JaxMARLFamily:
     """A game of JaxMARL among others who learn, at a rate in [slow, fast); `rounds` of it are one episode."""
     return JaxMARLFamily(game, LogUniform(slow, fast), rounds)
+
+
+def xland(rooms: int = 1, depth: int = 1, size: int = 9, length: int = 80) -> XLandFamily:
+    """A world of xminigrid with a hidden ruleset: `depth` encounters make the object that is to be reached."""
+    return XLandFamily(rooms, size, depth, length=length)

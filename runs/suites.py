@@ -194,6 +194,20 @@ def minigrid() -> Suite:
     )
 
 
+def xland() -> Suite:
+    """Rules of what becomes of what, in xminigrid (extra `xminigrid`): one room, then longer chains, or doors."""
+
+    def trials(*worlds: TaskFamily) -> tuple[Trial, ...]:
+        network = Network(MLP((64,)), memory=GRU(64), separate=False)
+        return tuple(Trial(world, network, 32, 32, 400) for world in worlds)
+
+    return Suite(
+        train=trials(families.xland(depth=0), families.xland(depth=1)),
+        validation=trials(families.xland(rooms=2, depth=0), families.xland(rooms=2, depth=1)),
+        test=trials(families.xland(depth=2), families.xland(rooms=4, depth=0), families.xland(rooms=4, depth=1)),
+    )
+
+
 def craftax() -> Suite:
     """Open worlds to survive and craft in (extra `craftax`), 1e6 steps each: longer or shorter days per split."""
 

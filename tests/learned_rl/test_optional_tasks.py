@@ -46,7 +46,7 @@ def live(tasks, steps, streams, key):
     return task, jax.lax.scan(step, begin(key_reset)[0], jax.random.split(key_steps, steps))[1]
 
 
-@pytest.mark.parametrize("library", ["brax", "craftax", "jaxmarl", "navix"])
+@pytest.mark.parametrize("library", ["brax", "craftax", "jaxmarl", "navix", "xminigrid"])
 def test_a_library_that_is_missing_is_named_with_what_installs_it(library, monkeypatch):
     def fail(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
@@ -128,6 +128,52 @@ def test_navix_keeps_its_floor_plan_for_a_life_and_ends_as_it_says(name):
     assert len(np.unique(np.stack(first), axis=0)) > 1
     with pytest.raises(ValueError, match="no environment 'Navix-Full-v0'"):
         _ = families.minigrid("Full").obs_shape
+
+
+def test_impossible_worlds_are_refused():
+    with pytest.raises(ValueError, match="depth and distractors at least 0 and few"):
+        families.xland(depth=40)
+
+
+@needs("xminigrid")
+def test_rulesets_stay_for_a_life_and_the_goal_is_what_their_chain_makes():
+    tasks = families.xland(depth=1)
+    assert isinstance(tasks, TaskFamily)
+    drawn = [tasks.draw(jax.random.key(k)) for k in range(40)]
+    assert all(len(np.unique(np.concatenate([t.init_tiles, t.goal[None, 1:3]]), axis=0)) == 5 for t in drawn)
+    assert {int(t.rules[0, 0]) for t in drawn} == {1, 2, 3}
+    assert {int(t.goal[0]) for t in drawn} == {1, 3}
+    for goal, rule in ((t.goal, t.rules[0]) for t in drawn):
+        np.testing.assert_array_equal(goal[1:3], rule[5:7] if rule[0] == 3 else rule[3:5])
+    _, out = jax.jit(live, static_argnums=(0, 1, 2))(families.xland(depth=0), 400, 16, KEY)
+    reached, last = np.asarray(out.discount) == 0, np.asarray(out.last)
+    assert out.next_obs.shape == (400, 16, *tasks.obs_shape)
+    assert reached.any()
+    assert (last & ~reached).any()
+    assert not (reached & ~last).any()
+    assert (np.asarray(out.reward) > 0)[reached].all()
+    assert (np.asarray(out.reward) == 0)[~reached].all()
+    with pytest.raises(ValueError, match="no environment 'XLand-MiniGrid-R3-9x9'; it has XLand-MiniGrid-R1-9x9"):
+        _ = families.xland(rooms=3).obs_shape
+
+
+@needs("xminigrid")
+def test_what_is_picked_up_becomes_what_the_rule_says_and_that_is_the_goal():
+    tasks = families.xland(depth=1)
+    tile = jnp.array([[3, 1], [5, 2]], jnp.uint8)  # a red ball becomes a green pyramid
+    task = tasks.draw(KEY)
+    rule = jnp.array([[1, *tile[0], *tile[1], 0, 0]], jnp.uint8)
+    task = task.replace(goal=jnp.array([1, *tile[1], 0, 0], jnp.uint8), rules=rule)
+    state, _ = tasks.reset(task, KEY)
+    grid = state.state.grid.at[4, 4].set(jnp.array([1, 7], jnp.uint8)).at[3, 4].set(tile[0])
+    agent = state.state.agent.replace(position=jnp.array([4, 4]), direction=jnp.zeros((), jnp.int32))
+    state = state.replace(state=state.state.replace(grid=grid, agent=agent))
+    _, out = tasks.step(task, state, jnp.asarray(3), KEY)
+    assert (out.discount, out.last) == (0, True)
+    assert out.reward == pytest.approx(1 - 0.9 / 80)
+    elsewhere = state.replace(state=state.state.replace(goal_encoding=task.goal.at[2].set(3)))
+    _, other = tasks.step(task, elsewhere, jnp.asarray(3), KEY)
+    assert (other.discount, other.last, other.reward) == (1, False, 0)
 
 
 def test_games_that_are_not_there_are_refused():

@@ -15,7 +15,7 @@ from runs.trials import Suite, Trial
 ONE, OTHER = Trial(families.catch()), Trial(families.deep_sea())
 
 
-OPTIONAL = {"craftax": "craftax", "jaxmarl": "jaxmarl", "locomotion": "brax", "minigrid": "navix"}
+OPTIONAL = {"craftax": "craftax", "jaxmarl": "jaxmarl", "locomotion": "brax", "minigrid": "navix", "xland": "xminigrid"}
 
 
 @pytest.mark.parametrize("name", catalogue.suites())
