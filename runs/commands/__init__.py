@@ -12,6 +12,7 @@ COMMANDS = (
     "tune",
     "select",
     "similarity",
+    "explain",
     "report",
     "reproduce",
     "bias",

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, DriftFunction
 from learned_rl.types import Theta
-from runs.explain.explanation import Explanation, heat, most, panels, without
+from runs.explain.explanation import Explanation, Relation, heat, most, panels, without
 from runs.explain.symbolic import sparse_fit
 
 LOG_RATIO, ADVANTAGE = np.linspace(-1, 1, 81, dtype=np.float32), np.linspace(-3, 3, 81, dtype=np.float32)
@@ -38,7 +38,8 @@ def drift(rule: Drift, theta: Theta) -> Iterator[Explanation]:
     clip = float(rule.coefficients.clip)
     found = {"this rule": surface(rule.drift, theta, clip), "PPO": surface(ClipDrift(), (), clip)}
     found["DPO"] = surface(DiscoveredDrift(), (), clip)
-    yield Explanation("drift", _says(rule, theta, found), _data(found), _draw(found))
+    relation = Relation.of(found["this rule"].value, advantage=ADVANTAGE, log_ratio=LOG_RATIO)
+    yield Explanation("drift", _says(rule, theta, found), _data(found), _draw(found), relation)
     if jax.tree.leaves(theta):
         yield _formula(rule, theta, found)
 

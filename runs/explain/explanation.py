@@ -12,6 +12,24 @@ from matplotlib.figure import Figure
 from runs.durable import replace_file
 
 
+class Relation(NamedTuple):
+    """A function that was measured, for those who look for its formula.
+
+    Attributes:
+      inputs: by names that a formula can have, each `[n]`.
+      output: `[n]`.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    output: np.ndarray
+
+    @classmethod
+    def of(cls, output: np.ndarray, **axes: np.ndarray) -> "Relation":
+        """Of an output on a grid `[y, x]`; `axes` are its coordinates in the order (y, x)."""
+        mesh = np.meshgrid(*axes.values(), indexing="ij")
+        return cls({name: x.ravel() for name, x in zip(axes, mesh, strict=True)}, output.ravel())
+
+
 class Explanation(NamedTuple):
     """What is known of one part.
 
@@ -20,12 +38,14 @@ class Explanation(NamedTuple):
       says: one sentence, with numbers; it travels inside the PNG.
       data: what is drawn.
       figure: the drawing.
+      relation: of two or three numbers, where it is one.
     """
 
     name: str
     says: str
     data: Mapping[str, np.ndarray]
     figure: Figure
+    relation: Relation | None = None
 
     def save(self, folder: Path) -> Path:
         """Writes `NAME.png`, with the sentence as its description."""

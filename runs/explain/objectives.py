@@ -14,7 +14,7 @@ from learned_rl.rules.disco.rule import Averages, Disco
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL, Seen
 from learned_rl.types import Outputs, Rollout, Theta
-from runs.explain.explanation import Explanation, at, bars, heat, most, panels, without
+from runs.explain.explanation import Explanation, Relation, at, bars, heat, most, panels, without
 
 REWARD, PROBABILITY = np.linspace(-1, 1, 33, dtype=np.float32), np.linspace(0.03, 0.97, 33, dtype=np.float32)
 DELAYS, AGES = 10, (0, 10, 100)
@@ -67,7 +67,7 @@ def lpg(rule: LPG, theta: Theta) -> Iterator[Explanation]:
     axes[0, 1].plot(np.arange(DELAYS + 1), credit, "o-", color="#D55E00", ms=3)
     axes[0, 1].set(xlabel="steps until a reward of 1", ylabel="what it adds to the weight")
     bars(axes[0, 2], shares)
-    yield Explanation("objective", says, _data(square) | {"credit": credit}, figure)
+    yield Explanation("objective", says, _data(square) | {"credit": credit}, figure, _relation(square))
 
 
 def metagenrl(rule: MetaGenRL, theta: Theta) -> Iterator[Explanation]:
@@ -95,7 +95,7 @@ def metagenrl(rule: MetaGenRL, theta: Theta) -> Iterator[Explanation]:
     axes[0, 1].plot(REWARD, better, color="#D55E00", lw=1.8)
     axes[0, 1].set(xlabel="value of what follows (standardised)", ylabel="weight of log pi(a)")
     bars(axes[0, 2], shares)
-    yield Explanation("objective", says, _data(square) | {"next value": better}, figure)
+    yield Explanation("objective", says, _data(square) | {"next value": better}, figure, _relation(square))
 
 
 def disco(rule: Disco, theta: Theta) -> Iterator[Explanation]:
@@ -134,7 +134,8 @@ def disco(rule: Disco, theta: Theta) -> Iterator[Explanation]:
     axes[0, 1].set(xlabel="advantage", ylabel="target at probability 0.5")
     axes[0, 1].legend(fontsize=8, frameon=False)
     bars(axes[0, 2], shares)
-    yield Explanation("objective", says, _data(squares[AGES[-1]]) | {"at birth": squares[0]}, figure)
+    square = squares[AGES[-1]]
+    yield Explanation("objective", says, _data(square) | {"at birth": squares[0]}, figure, _relation(square))
 
 
 def _silent(rule: Disco, logits: Any) -> Predictions:
@@ -172,6 +173,10 @@ def _ends(square: np.ndarray) -> str:
 
 def _data(square: np.ndarray) -> dict[str, np.ndarray]:
     return {"reward": REWARD, "probability": PROBABILITY, "target": square}
+
+
+def _relation(square: np.ndarray) -> Relation:
+    return Relation.of(square, probability=PROBABILITY, reward=REWARD)
 
 
 def _three(square: np.ndarray, what: str) -> Any:

@@ -13,7 +13,7 @@ from learned_rl.optimizers import Adam, InnerOptimizer, Sgd
 from learned_rl.rules.nested import part
 from learned_rl.rules.optimised import Optimised
 from learned_rl.types import Theta
-from runs.explain.explanation import Explanation, at, heat, panels
+from runs.explain.explanation import Explanation, Relation, at, heat, panels
 from runs.figures import COLOURS
 
 GRADIENT = np.linspace(-0.1, 0.1, 41, dtype=np.float32)
@@ -49,7 +49,8 @@ def optimised(rule: Optimised, theta: Theta) -> Iterator[Explanation]:
         heat(axis, GRADIENT, GRADIENT, r.after, f"{name}: update")
         axis.set(xlabel="gradient now", ylabel=f"gradient of the {BEFORE} steps before")
     data = {f"{name}: {what}": x for name, r in found.items() for what, x in r._asdict().items()}
-    yield Explanation("optimizer", _says(found, rate), {"gradient": GRADIENT, **data}, figure)
+    relation = Relation.of(found["this rule"].after, gradients_before=GRADIENT, gradient=GRADIENT)
+    yield Explanation("optimizer", _says(found, rate), {"gradient": GRADIENT, **data}, figure, relation)
 
 
 def response(step: Step, start: Callable[[Any], Any]) -> Response:

@@ -1,6 +1,6 @@
 """A formula with few terms: sparse least squares over declared functions, as many as cross-validation asks for.
 
-(PySR searches for the functions too; it needs Julia, and nothing here depends on it.)
+(`searched` looks for the functions too, by PySR; that needs Julia, and takes minutes.)
 """
 
 from collections.abc import Mapping
