@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl.bandit_oracle import bayes_optimum, greedy
 from learned_rl.few_shot_tasks import Bandit, Chances, TabularMDP
 from learned_rl.types import TaskFamily
-from tests.bandit_oracle import bayes_optimum, greedy
 
 
 def played(tasks, task, actions, key):
