@@ -1,6 +1,6 @@
 """A learned rule, guarded and not, on what it was learned for and on tasks built to mislead it.
 
-    python -m runs.guard_study [--rule FOLDER] [--seeds N] [--updates N] [--kept DIR] [--json PATH]
+    python -m runs.guard_study [--rule FOLDER] [--only TASK ...] [--seeds N] [--updates N] [--kept DIR] [--json PATH]
 
 Declared before anything is run: the learned rule is that of the recipe `default` (LPG, from Catch and CartPole), either
 as it is in FOLDER or trained here for half as long; the fallback is PPO as built in; the guard has its default
@@ -57,6 +57,15 @@ def trials(updates: int) -> Mapping[str, tuple[Trial, ...]]:
         "misleading": tuple(Trial(tasks, updates=updates) for tasks in misleading),
         "elsewhere": (Trial(families.deep_sea(8), updates=updates),),
     }
+
+
+def chosen(
+    found: Mapping[str, tuple[Trial, ...]], names: Sequence[str] | None
+) -> Iterator[tuple[str, tuple[Trial, ...]]]:
+    """Those with one of these names; without names, all."""
+    for kind, some in found.items():
+        if kept := tuple(trial for trial in some if not names or trial.name in names):
+            yield kind, kept
 
 
 def contenders(rule: Rule, theta: Theta) -> list[Contender]:
@@ -119,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
     parser = argparse.ArgumentParser(prog="python -m runs.guard_study", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rule", type=Path, metavar="FOLDER", help="a rule that the recipe `default` learned")
+    parser.add_argument("--only", nargs="+", metavar="TASK", help="tasks by name, e.g. Acrobot-v1; default: all")
     parser.add_argument("--seeds", type=int, default=16, metavar="N", help="agents per contender and task")
     parser.add_argument("--updates", type=int, default=200, metavar="N", help="of a life; 256 environment steps each")
     parser.add_argument(
@@ -126,6 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write a machine-readable report here")
     known = parser.parse_args(arguments)
+    asked = dict(chosen(trials(known.updates), known.only))
+    if known.only and (missing := {*known.only} - {trial.name for some in asked.values() for trial in some}):
+        names = ", ".join(trial.name for some in trials(known.updates).values() for trial in some)
+        parser.error(f"--only: there is no task {', '.join(sorted(missing))}; there are {names}")
     prepare()
     them = contenders(*learned(known.rule))
     found: list[dict[str, Any]] = []
@@ -135,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return True
 
     with tempfile.TemporaryDirectory() as nowhere:
-        for kind, some in trials(known.updates).items():
+        for kind, some in asked.items():
             comparison = compare(some, them, known.seeds, known.kept or Path(nowhere), show)
             assert comparison is not None
             found += rows(kind, comparison)
