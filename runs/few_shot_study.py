@@ -30,6 +30,7 @@ from meta_objectives.history import HistoryActorCritic
 from runs import catalogue
 from runs.devices import prepare
 from runs.experiment import Experiment
+from runs.learners import GradientDescent
 from runs.programs import Programs
 
 AT_ONCE = 10_000  # trials
@@ -58,6 +59,7 @@ def experiment(arms: int, pulls: int, seed: int, steps: int | None = None) -> Ex
     usual = catalogue.recipe("rl2-bandit")
     assert isinstance(usual.rule, RL2)
     assert isinstance(usual.objective, HistoryActorCritic)
+    assert isinstance(usual.outer, GradientDescent)
     tasks, steps = families.bandit_trials(arms, pulls), steps or usual.steps
     every = min(usual.report_every, steps)
     return replace(

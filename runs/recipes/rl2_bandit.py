@@ -15,14 +15,14 @@ from truncation import TruncatedBackprop
 
 def experiment() -> Experiment:
     tasks = families.bandit_trials()
-    steps = 3000
+    steps = 4000
     return Experiment(
         name="rl2-bandit",
         rule=RL2(Blueprint.of(Network(MLP((64,), nn.relu), memory=GRU(64), separate=False), tasks)),
         families=(tasks,),
         # One life is a batch of trials: they share the agent, and theta is the agent.
-        outer=GradientDescent(TruncatedBackprop(horizon=1, window=1, lives=1), 2e-3, 0.05 ** (1 / steps)),
-        objective=HistoryActorCritic(discount=0.99, trace=0.5, entropy=0.02, scale=5.0),
+        outer=GradientDescent(TruncatedBackprop(horizon=1, window=1, lives=1), 5e-3, 0.05 ** (1 / steps)),
+        objective=HistoryActorCritic(discount=1.0, trace=0.9, entropy=0.02, scale=5.0),
         inner=Inner(streams=1024, steps=tasks.episodes, updates=1, segment=1),
         steps=steps,
         report_every=50,

@@ -23,8 +23,8 @@ def test_the_study_runs_and_says_how_far_from_the_optimum_it_ends(tmp_path, caps
 
 
 def test_an_agent_that_has_learned_nothing_earns_half_its_pulls():
-    e = few_shot_study.experiment(arms=3, pulls=4, seed=0, steps=3)
-    assert (e.steps, e.inner.steps, e.objective.scale) == (3, 4, 2.0)
+    e = few_shot_study.experiment(arms=3, pulls=4, seed=5, steps=3)
+    assert (e.steps, e.seed, e.inner.steps, e.objective.scale) == (3, 5, 4, 2.0)
     theta = jax.tree.map(lambda x: 0 * x, e.rule.init(jax.random.key(0)))
     earned = few_shot_study.returns(e, theta, 20_000, jax.random.key(1))
     assert len(earned) == 20_000
@@ -33,3 +33,12 @@ def test_an_agent_that_has_learned_nothing_earns_half_its_pulls():
 
 def test_where_the_optimum_is_not_known_the_table_says_nothing():
     assert str(Row(5, 100, 0, 74.0, 0.5, None, 9.0)) == "| 5 | 100 | 0 | 74.000 ± 0.500 |  |  | 9 |"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arms", [5, 10])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ten_pulls_are_played_within_one_percent_of_the_bayes_optimum(arms, seed):
+    found = few_shot_study.row(arms, 10, seed, None, 100_000)
+    print(found)
+    assert found.earned > 0.99 * found.optimum
