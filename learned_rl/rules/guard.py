@@ -25,7 +25,7 @@ class GuardState(NamedTuple):
       learned_acts: whether it is the learned rule's.
       decided: whether they still take turns.
       ledger: episodes under way.
-      first, learned, reference: returns of the learned rule's first turn, of its latest, and of the fallback's latest.
+      learned, reference: returns of the learned rule's latest turn, and of the fallback's.
       updates: of both together.
     """
 
@@ -35,7 +35,6 @@ class GuardState(NamedTuple):
     learned_acts: Bool[Array, ""]
     decided: Bool[Array, ""]
     ledger: Ledger
-    first: Sample
     learned: Sample
     reference: Sample
     updates: Int[Array, ""]
@@ -57,14 +56,14 @@ class Guard:
 
     *Probation.* For a fraction `probation` of the lifetime they take turns, `rounds` each, the fallback first. If fewer
     than `evidence.ENOUGH` episodes end in its first turn, turns are too short to compare anything, and it keeps the
-    agent: the learned rule never acts, and the life is the fallback's own. At the end of a round the
-    returns of the latest turns are compared, by Welch's test (`evidence.chance`), at the level
+    agent: the learned rule never acts, and the life is the fallback's own. At the end of a round the returns of the
+    latest turns are compared, by Welch's test (`evidence.chance`), at the level
 
         error (k^3 - (k - 1)^3) / rounds^3      in round k
 
-    (Kim & DeMets 1987: strict at first, `error` in all). Who is better by the test keeps the agent, at once. If nobody
-    is by the end, the learned rule keeps it if it has been seen to learn, its latest turn being better than its first
-    by the test; a rule that has shown nothing yet is not trusted with a life that an engineered one could have used.
+    (Kim & DeMets 1987: strict at first, `error` in all). Who is better by the test keeps the agent, at once; if nobody
+    is by the end, the fallback. A learned rule that is no better while both are young may be much worse later, which no
+    test can see in time, and little is lost where the two are equal.
 
     *Watch.* In the rest of life, every turn's length of the learned rule is compared with the latest turn of the
     fallback, at `error` over the number of these comparisons; if it is worse, the fallback takes over, with its
@@ -73,9 +72,9 @@ class Guard:
     *At once*, at any time: an update of the learned rule that leaves a parameter that is not finite is undone, and the
     fallback takes over.
 
-    Two learners that are equal, and learn, are thus taken for unequal with a probability of at most 2 `error` in a life
-    on each side. What the test cannot see: a learned rule that stays ahead of the young fallback, and behind of what
-    that would have become.
+    A learned rule that is no better than the fallback is thus trusted with a probability of at most `error`, and one
+    that is no worse than the fallback was loses the life later with at most as much. What the test cannot see: a
+    learned rule that stays ahead of the young fallback, and behind of what that would have become.
 
     Streams go on when agents change: an episode counts for both by their shares of its steps, and a recurrent agent
     begins with the other's memory until the episode's end. `Rollout.progress` is the life's, so that schedules end when
@@ -98,9 +97,9 @@ class Guard:
 
     base: Rule = LPG()
     fallback: Rule = Drift(anneal=True)
-    probation: float = 0.16
+    probation: float = 0.08
     rounds: int = 2
-    error: float = 0.05
+    error: float = 0.02
     watched: int = 64
 
     def __post_init__(self):
@@ -133,7 +132,6 @@ class Guard:
             learned_acts=jnp.zeros((), bool),
             decided=jnp.zeros((), bool),
             ledger=Ledger.empty(self.watched),
-            first=nothing,
             learned=nothing,
             reference=nothing,
             updates=jnp.zeros((), jnp.int32),
@@ -190,7 +188,6 @@ class Guard:
         return state._replace(
             learned_acts=acts,
             decided=state.decided | falls | keeps,
-            first=_where(ended & (turns == 2), state.learned, state.first),
             learned=_where(ended & acts, nothing, state.learned),
             reference=_where(ended & ~acts, nothing, state.reference),
         )
@@ -206,11 +203,10 @@ class Guard:
         judged = ~state.decided & (turns % 2 == 0)
         worse, better = judged & (alarm < level), judged & (chance(state.learned, state.reference) < level)
         over = judged & (turns >= 2 * self.rounds)
-        trusted = better | (over & ~worse & (chance(state.learned, state.first) < level))
         blind = ~state.decided & (turns == 1) & (state.reference.effective < ENOUGH)
         looks = jnp.maximum(in_life - 2 * self.rounds, 1.0)
         collapsed = state.decided & state.learned_acts & (alarm < self.error / looks)
-        return Verdict(trusted, blind | worse | (over & ~trusted) | collapsed)
+        return Verdict(better, blind | worse | (over & ~better) | collapsed)
 
 
 def _where(condition: Bool[Array, ""], chosen: Any, other: Any) -> Any:

@@ -33,6 +33,23 @@ RULES = {
 }
 
 
+def before_and_after(e):
+    """IQM, with intervals, of 16 agents of other seeds: of what an experiment learned, and of its untrained start."""
+    programs = Programs(e)
+    state = programs.birth()
+    untrained = jax.tree.map(np.array, e.outer.theta(state))
+    for step in range(0, e.steps, e.report_every):
+        state, metrics = programs.advance(state, step)
+        print(step, metrics["meta/loss"], flush=True)
+    trial = Trial(e.families[0], e.network, e.inner.streams, e.inner.steps, e.inner.updates)
+    learned, start = (
+        bootstrap(iqm, train_agents(trial, e.rule, theta, seeds=16, seed=1_000_003).scores[:, None])
+        for theta in (e.outer.theta(state), untrained)
+    )
+    print(f"learned {learned}, untrained {start}")
+    return learned, start
+
+
 # The two temporally-aware ones are alike here: both see when it is.
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "ta-drift" else n for n in RULES])
 def test_the_loss_goes_down_in_a_few_outer_steps(name):
@@ -65,17 +82,14 @@ def test_temporally_aware_lpg_beats_its_untrained_start_on_held_out_seeds():
     """The recipe `default`, on Catch alone and with n / N and log N among the inputs; 16 agents of other seeds each."""
     base = recipe("default")
     rule = dataclasses.replace(base.rule, temporal=True)
-    experiment = dataclasses.replace(base, name="ta-lpg", rule=rule, families=(families.catch(),), steps=200)
-    programs = Programs(experiment)
-    state = programs.birth()
-    untrained = jax.tree.map(np.array, experiment.outer.theta(state))
-    for step in range(0, experiment.steps, experiment.report_every):
-        state, metrics = programs.advance(state, step)
-        print(step, metrics["meta/loss"], flush=True)
-    trial = Trial(families.catch(), base.network, base.inner.streams, base.inner.steps, base.inner.updates)
-    learned, start = (
-        bootstrap(iqm, train_agents(trial, rule, theta, seeds=16, seed=1_000_003).scores[:, None])
-        for theta in (experiment.outer.theta(state), untrained)
+    learned, start = before_and_after(
+        dataclasses.replace(base, name="ta-lpg", rule=rule, families=(families.catch(),), steps=200)
     )
-    print(f"learned {learned}, untrained {start}")
+    assert learned.low > start.high
+
+
+@pytest.mark.slow
+def test_open_from_an_adam_start_beats_it_on_held_out_seeds():
+    """The recipe `open-catch`: untrained it is PPO with Adam at a rate of 3e-4."""
+    learned, start = before_and_after(recipe("open-catch"))
     assert learned.low > start.high
