@@ -45,8 +45,7 @@ def test_the_study_runs(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_one_update_closes_half_of_the_gap_and_of_pretrained_agents_a_fifth():
+def test_one_update_closes_more_than_half_of_the_gap_and_more_than_after_pretraining():
     ours, pretrained = adaptation_study.compare(0, None, 400)
     print(ours, pretrained, sep="\n")
-    assert ours.closed[0].low > 0.5
-    assert pretrained.closed[0].high < 0.2
+    assert ours.closed[0].low > max(0.5, pretrained.closed[0].high)
