@@ -11,6 +11,7 @@ best of five rates.
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -63,7 +64,7 @@ def experiment(seed: int, steps: int | None = None) -> Experiment:
     """The recipe, as long as is said."""
     usual = catalogue.recipe("maml-navigation")
     steps = steps or usual.steps
-    every = min(usual.report_every, steps)
+    every = math.gcd(usual.report_every, steps)
     assert isinstance(usual.outer, GradientDescent)
     outer = replace(usual.outer, decay=usual.outer.decay ** (usual.steps / steps))
     return replace(usual, outer=outer, steps=steps, report_every=every, checkpoint_every=every, seed=seed)

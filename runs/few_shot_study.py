@@ -9,6 +9,7 @@ which it saw in training; the optimum is by dynamic programming over posteriors,
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ from runs import catalogue
 from runs.devices import prepare
 from runs.experiment import Experiment
 from runs.learners import GradientDescent
-from runs.programs import Programs
+from runs.schedule_study import trained
 
 AT_ONCE = 10_000  # trials
 FEW = 12  # pulls: the posteriors of more are too many to enumerate
@@ -61,7 +62,7 @@ def experiment(arms: int, pulls: int, seed: int, steps: int | None = None) -> Ex
     assert isinstance(usual.objective, HistoryActorCritic)
     assert isinstance(usual.outer, GradientDescent)
     tasks, steps = families.bandit_trials(arms, pulls), steps or usual.steps
-    every = min(usual.report_every, steps)
+    every = math.gcd(usual.report_every, steps)
     return replace(
         usual,
         rule=RL2(Blueprint.of(usual.rule.blueprint.network, tasks)),
@@ -74,19 +75,6 @@ def experiment(arms: int, pulls: int, seed: int, steps: int | None = None) -> Ex
         checkpoint_every=every,
         seed=seed,
     )
-
-
-def learned(e: Experiment) -> Theta:
-    """theta at the end."""
-    programs = Programs(e)
-    state, began = programs.birth(), time.monotonic()
-    for first in range(0, e.steps, e.report_every):
-        state, metrics = programs.advance(state, first)
-        done, seconds = first + e.report_every, time.monotonic() - began
-        line = f"  {e.families[0].name} seed {e.seed}: step {done}/{e.steps}, loss {metrics['meta/loss']:.4f}"
-        if done % (10 * e.report_every) == 0 or done == e.steps:
-            print(f"{line} ({seconds:.0f} s)", file=sys.stderr, flush=True)
-    return e.outer.theta(state)
 
 
 @cache
@@ -111,7 +99,8 @@ def returns(e: Experiment, theta: Theta, trials: int, key: PRNGKeyArray) -> Floa
 def row(arms: int, pulls: int, seed: int, steps: int | None, trials: int) -> Row:
     """Learns once, and plays."""
     began, e = time.monotonic(), experiment(arms, pulls, seed, steps)
-    earned = returns(e, learned(e), trials, jax.random.fold_in(jax.random.key(1_000_003), seed))
+    print(f"{e.families[0].name}, seed {seed}:", file=sys.stderr, flush=True)
+    earned = returns(e, trained(e)[0], trials, jax.random.fold_in(jax.random.key(1_000_003), seed))
     error = float(earned.std(ddof=1) / len(earned) ** 0.5)
     return Row(arms, pulls, seed, float(earned.mean()), error, _optimum(arms, pulls), time.monotonic() - began)
 
