@@ -114,8 +114,8 @@ VARIANTS |= {
     "maml with memory": ("continuous with memory",),
     "varibad": ("continuous with memory",),
 }
-# Long enough for the first of two agents that take turns to have one.
-UPDATES = {"guard": 8}
+# Two agents that take turns of four updates, the learned one second: that is when its segments are looked at.
+UPDATES, LIVED = {"guard": 8}, {"guard": 2}
 DISCRETE_ONLY = ("disco", "dqn", "dqn-clipped", "stacx")
 WITHOUT_EFFECT = {
     # A constant added to all logits of a policy target changes nothing.
@@ -156,7 +156,7 @@ class Likelihood:
 class Program:
     """One compiled program for everything that is asked of a rule: two lives, their birth, a segment, its gradient."""
 
-    def __init__(self, rule, case, born, updates):
+    def __init__(self, rule, case, born, updates, lived):
         self.born = born
         lifetime = Lifetime(case.tasks, rule, case.network, streams=4, steps=4, updates=updates)
         self.problem = MetaProblem(lifetime, Likelihood(), segment=2)
@@ -166,6 +166,8 @@ class Program:
         self.advance = jax.jit(self._advance)
         self.births = jax.random.split(jax.random.key(1), 2)
         self.lives = self.start(self.theta, self.births)
+        for segment in range(lived):
+            self.lives = self.advance(self.theta, self.lives, jax.random.key(100 + segment))[0][1][0]
 
     def _advance(self, theta, lives, key):
         self.traced += 1
@@ -191,7 +193,7 @@ def rule_for(name, case):
 
 @functools.cache
 def program(rule, case):
-    return Program(rule_for(rule, case), CASES[case], rule in BORN, UPDATES.get(rule, 4))
+    return Program(rule_for(rule, case), CASES[case], rule in BORN, UPDATES.get(rule, 4), LIVED.get(rule, 0))
 
 
 @functools.cache
