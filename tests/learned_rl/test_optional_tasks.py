@@ -141,6 +141,8 @@ def test_rulesets_stay_for_a_life_and_the_goal_is_what_their_chain_makes():
     assert isinstance(tasks, TaskFamily)
     drawn = [tasks.draw(jax.random.key(k)) for k in range(40)]
     assert all(len(np.unique(np.concatenate([t.init_tiles, t.goal[None, 1:3]]), axis=0)) == 5 for t in drawn)
+    assert all(t.init_tiles.shape == (4, 2) for t in drawn)  # what is to be made does not lie there
+    assert not any((t.init_tiles == t.goal[1:3]).all(axis=1).any() for t in drawn)
     assert {int(t.rules[0, 0]) for t in drawn} == {1, 2, 3}
     assert {int(t.goal[0]) for t in drawn} == {1, 3}
     for goal, rule in ((t.goal, t.rules[0]) for t in drawn):
