@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from learned_rl.rules.guard import Guard
     from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
     from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+    from learned_rl.rules.intrinsic.places import PlaceReward
     from learned_rl.rules.intrinsic.rule import Intrinsic
     from learned_rl.rules.intrinsic.value import LifetimeValue
     from learned_rl.rules.lpg import LPG
@@ -63,6 +64,7 @@ _HOME = {
     "MetaGenRL": "learned_rl.rules.metagenrl",
     "Network": "learned_rl.networks",
     "NoLearning": "learned_rl.rules.none",
+    "PlaceReward": "learned_rl.rules.intrinsic.places",
     "QLearning": "learned_rl.rules.q_learning",
     "RL2": "learned_rl.rules.rl2",
     "RandomDistillation": "learned_rl.rules.intrinsic.bonus",
@@ -124,6 +126,7 @@ __all__ = [
     "Open",
     "Optim4RL",
     "Optimised",
+    "PlaceReward",
     "QLearning",
     "RandomDistillation",
     "Residual",

@@ -1,10 +1,11 @@
 """The agent of DiscoRL: what it says of an action comes from a step of a small model of the world."""
 
+import math
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from learned_rl.distributions import Categorical
 from learned_rl.layers import linear, loudness, lstm_gates, mlp_layers, start_linear, start_lstm, start_mlp
@@ -27,10 +28,7 @@ class ActionPolicy:
     def init(self, key: PRNGKeyArray) -> Params:
         s, count = self.settings, self.actions.count
         keys = iter(jax.random.split(key, 4 + len(self.heads.flat) + len(self.heads.per_action)))
-        inputs = 1
-        for n in self.obs_shape:
-            inputs *= n
-        features = s.torso[-1]
+        inputs, features = math.prod(self.obs_shape), s.torso[-1]
         widths = {k: count if n == ONE_PER_ACTION else n for k, n in self.heads.per_action.items()}
         return {
             "torso": start_mlp(next(keys), inputs, *s.torso),
@@ -56,27 +54,40 @@ class ActionPolicy:
     def unroll_next(self, params: Params, rollout: Rollout) -> Outputs:
         return self._said(params, rollout.next_obs)[0]
 
+    def unroll_taken(self, params: Params, rollout: Rollout) -> Outputs:
+        """`unroll`, but `per_action` is `[T, B, n]`, of the action taken alone."""
+        return self._said(params, rollout.obs, rollout.action)[0]
+
     def unroll_layers(self, params: Params, rollout: Rollout) -> tuple[Outputs, Layers]:
         """`unroll`, and how loud each unit of each layer was."""
         outputs, layers = self._said(params, rollout.obs)
         return outputs, {name: loudness(x) for name, x in layers.items()}
 
-    def _said(self, params: Params, obs: Float[Array, "..."]) -> tuple[Outputs, dict[str, Array]]:
-        """The outputs, and what each layer said, by its path in the parameters."""
-        torso = mlp_layers(params["torso"], obs.reshape((*obs.shape[: obs.ndim - len(self.obs_shape)], -1)))
+    def _said(
+        self, params: Params, obs: Float[Array, "..."], action: Int[Array, "..."] | None = None
+    ) -> tuple[Outputs, dict[str, Array]]:
+        """The outputs, of every action or of one, and what each layer said, by its path in the parameters."""
+        leading = obs.shape[: obs.ndim - len(self.obs_shape)]
+        # One leading axis and no more: on CPUs, derivatives by weights take half the time then.
+        torso = mlp_layers(params["torso"], obs.reshape((-1, math.prod(self.obs_shape))))
         x = torso[-1]
         cell = linear(params["cell"], x)
         # The same step for every action, but for the row of weights that its one-hot picks.
         of_action, of_state = jnp.split(params["model"]["w"], [self.actions.count])
-        gates = (jnp.tanh(cell) @ of_state + params["model"]["b"])[..., None, :] + of_action
-        after = lstm_gates(gates, cell[..., None, :]).hidden
+        gates = jnp.tanh(cell) @ of_state + params["model"]["b"]
+        if action is None:
+            after = lstm_gates(gates[:, None] + of_action, cell[:, None]).hidden
+        else:
+            taken = jax.nn.one_hot(action.reshape(-1), self.actions.count)
+            after = lstm_gates(gates + taken @ of_action, cell).hidden
         policy = linear(params["policy"], x)
         flat = {k: linear(layer, x) for k, layer in params["flat"].items()}
         heads = {k: mlp_layers(layers, after) for k, layers in params["per_action"].items()}
         layers = {"cell": cell, "model": after, "policy": policy} | {f"flat/{k}": y for k, y in flat.items()}
         for name, said in {"torso": torso, **{f"per_action/{k}": each for k, each in heads.items()}}.items():
             layers |= {f"{name}/{i}": y for i, y in enumerate(said)}
-        return Outputs(Categorical(policy), flat, {k: each[-1] for k, each in heads.items()}), layers
+        outputs = Outputs(Categorical(policy), flat, {k: each[-1] for k, each in heads.items()})
+        return jax.tree.map(lambda y: y.reshape((*leading, *y.shape[1:])), outputs), layers
 
 
 @dataclass(frozen=True)

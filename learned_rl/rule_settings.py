@@ -37,6 +37,7 @@ from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDri
 from learned_rl.rules.guard import Guard
 from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+from learned_rl.rules.intrinsic.places import PlaceReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.intrinsic.value import LifetimeValue
 from learned_rl.rules.lpg import LPG
@@ -95,6 +96,7 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
     "reward": {
         "count_bonus": CountBonus,
         "lifetime_reward": LifetimeReward,
+        "place_reward": PlaceReward,
         "random_distillation": RandomDistillation,
         "state_action_reward": StateActionReward,
     },

@@ -150,7 +150,8 @@ class Policy(Protocol):
     """An agent's network as pure functions of its parameters.
 
     One that also has `unroll_layers(params, rollout) -> (outputs, Layers)`, outputs being those of `unroll`, tells a
-    learned optimizer which of its units are dormant.
+    learned optimizer which of its units are dormant. One that has `unroll_taken(params, rollout) -> outputs`, the
+    same but for `per_action`, `[T, B, n]` of the action taken alone, saves rules the derivatives of the others.
     """
 
     def init(self, key: PRNGKeyArray) -> Params: ...

@@ -127,6 +127,14 @@ def intrinsic() -> Rule:
     return Intrinsic()
 
 
+def places() -> Rule:
+    """A learned reward that remembers places and what came of being there, added to the task's."""
+    from learned_rl.rules.intrinsic.places import PlaceReward
+    from learned_rl.rules.intrinsic.rule import Intrinsic
+
+    return Intrinsic(reward=PlaceReward())
+
+
 def metagenrl() -> Rule:
     """A learned objective (Kirsch et al. 2020): a network says what a step costs, the policy follows its gradient."""
     from learned_rl.rules.metagenrl import MetaGenRL
@@ -242,6 +250,7 @@ LEARNABLE: Mapping[str, Callable[[], Rule]] = {
     "drift": drift,
     "ta-drift": ta_drift,
     "intrinsic": intrinsic,
+    "places": places,
     "metagenrl": metagenrl,
     "schedule": schedule,
     "self-tuning": self_tuning,

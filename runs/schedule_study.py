@@ -3,10 +3,11 @@
     python -m runs.schedule_study [--tasks catch ...] [--steps N] [--lives N] [--json PATH]
 
 Declared before anything is run: agents are a2c's with short lives; the score of an agent is its mean episode return
-over its whole life; `Schedule` (learning rate, discount, entropy) is trained for it by an evolution strategy, starting
-from a2c's defaults. The competitors are the best of a grid of 20 constant settings of the same three coefficients, and
-the best of the same 20 with learning rate and entropy falling linearly to zero. Each of the two grids lives as many
-lives as the meta-training, shared out evenly. Then all train fresh agents, on the same seeds.
+over its whole life; `Schedule` (learning rate, discount, entropy) is trained for it by an evolution strategy on ranks,
+starting from the best of a grid of 20 constant settings of the same three coefficients, as found with a few lives each.
+The competitors are the best of that grid, and the best of the same 20 with learning rate and entropy falling linearly
+to zero. Each of the two grids lives as many lives as the meta-training and the grid that it started from, shared out
+evenly. Then all train fresh agents, on the same seeds.
 """
 
 import argparse
@@ -39,6 +40,7 @@ from runs.learners import GradientDescent
 from runs.programs import Programs
 from runs.statistics import bootstrap, improvement, mean
 from truncation import FullES
+from truncation.shaping import centred_ranks
 
 LEARNED = ("learning_rate", "discount", "entropy")
 FALLING = ("learning_rate", "entropy")
@@ -47,6 +49,7 @@ TASKS = {
     "cartpole": families.fixed("CartPole-v1"),
     "acrobot": families.fixed("Acrobot-v1"),
 }
+STEPS = 16  # of a stream, in an update
 SCALES = {"catch": 1.0, "cartpole": 100.0, "acrobot": 100.0}  # of returns, for the meta-loss
 
 
@@ -67,8 +70,9 @@ class Study:
     Attributes:
       tasks: what agents live in.
       scale: of returns, for the meta-loss.
-      updates, streams: of a life; an update is 16 steps a stream.
+      updates, streams: of a life; an update is `STEPS` steps a stream.
       steps, lives: outer steps of the meta-training, and lives in each.
+      first: lives of each of the 20 settings among which the meta-training finds where to start.
       seeds: fresh agents per contender.
       at_once: agents that live at once.
       rates, discounts, entropies: the grid.
@@ -79,8 +83,9 @@ class Study:
     scale: float = 1.0
     updates: int = 100
     streams: int = 8
-    steps: int = 200
-    lives: int = 32
+    steps: int = 600
+    lives: int = 64
+    first: int = 64
     seeds: int = 30
     at_once: int = 16
     rates: tuple[float, ...] = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
@@ -90,23 +95,33 @@ class Study:
 
     @cached_property
     def experiment(self) -> Experiment:
-        """The meta-training. A segment is an update, so that the meta-loss is the score."""
-        estimator = FullES(self.updates, self.lives, std=0.1, microbatch=min(self.at_once, self.lives))
+        """The meta-training, from a2c's defaults. A segment is an update, so that the meta-loss is the score."""
+        return self.meta_training(Coefficients())
+
+    def meta_training(self, start: Coefficients) -> Experiment:
+        """From other coefficients."""
+        size = min(self.at_once, self.lives)
+        estimator = FullES(self.updates, self.lives, std=0.1, microbatch=size, shaping=centred_ranks)
         every = next(n for n in (10, 5, 2, 1) if self.steps % n == 0)
         return Experiment(
             name="schedule-study",
-            rule=Schedule(ActorCritic(), learned=LEARNED),
+            rule=scheduled(start),
             families=(self.tasks,),
             outer=GradientDescent(estimator, learning_rate=0.05, decay=0.1 ** (1 / self.steps)),
             objective=LifetimeReturn(scale=self.scale),
             network=Network(MLP((32, 32))),
-            inner=Inner(self.streams, 16, self.updates, segment=1),
+            inner=Inner(self.streams, STEPS, self.updates, segment=1),
             steps=self.steps,
             report_every=every,
             checkpoint_every=every,
             transfer=Transfer(suite=""),
             seed=self.seed,
         )
+
+    @property
+    def tuning_lives(self) -> int:
+        """Of each contender, before fresh agents are trained."""
+        return self.steps * self.lives + self.first * len(self.grid(1.0))
 
     def grid(self, final: float) -> list[ByHand]:
         """The 20 settings, constant (`final` 1) or falling."""
@@ -126,9 +141,9 @@ def by_hand(setting: ByHand) -> Rule:
     return Anneal(ActorCritic(setting.coefficients), FALLING, setting.final)
 
 
-def learned(setting: Array) -> Rule:
-    """The rule of the learned schedule: whatever the setting, theta says all."""
-    return Schedule(ActorCritic(), learned=LEARNED)
+def scheduled(start: Coefficients) -> Rule:
+    """The rule of the learned schedule, which starts at these coefficients (they may be traced, too)."""
+    return Schedule(ActorCritic(start), learned=LEARNED)
 
 
 @cache
@@ -187,21 +202,26 @@ def compare(study: Study) -> dict[str, Any]:
     """Tunes all three, trains fresh agents with each, and says how they compare."""
     root = jax.random.key(study.seed + 1_000_003)
     fresh, grid_key = jax.random.split(jax.random.fold_in(root, 0), study.seeds), jax.random.fold_in(root, 1)
-    theta, losses = trained(study.experiment)
-    lived = live(study, learned, theta, np.zeros(study.seeds), fresh)
+    constant, tuning = study.grid(1.0), {}
+    keys = jax.random.split(jax.random.fold_in(root, 2), study.first)
+    tuning["first look"] = scores(study, constant, keys).mean(axis=1)
+    start = constant[int(np.nanargmax(tuning["first look"]))]
+    print(f"{study.tasks.name}, from {start}:", file=sys.stderr, flush=True)
+    theta, losses = trained(study.meta_training(start.coefficients))
+    every = jax.tree.map(lambda x: np.full(study.seeds, x, np.float32), start.coefficients)
+    lived = live(study, scheduled, theta, every, fresh)
     ours = np.mean(lived.returns, axis=-1)
-    rows = [_row("learned schedule", "", ours, None)]
+    rows = [_row("learned schedule", f"from {start}", ours, None)]
     others = {"a2c's defaults": [ByHand(Coefficients(), 1.0)]}
-    others |= {"best constant": study.grid(1.0), "best linear anneal": study.grid(0.0)}
-    tuning = {}
+    others |= {"best constant": constant, "best linear anneal": study.grid(0.0)}
     for name, settings in others.items():
-        keys = jax.random.split(grid_key, study.steps * study.lives // len(settings))
+        keys = jax.random.split(grid_key, study.tuning_lives // len(settings))
         tuning[name] = scores(study, settings, keys).mean(axis=1) if len(settings) > 1 else np.zeros(1)
         best = settings[int(np.nanargmax(tuning[name]))]
         rows.append(_row(name, str(best), scores(study, [best], fresh)[0], ours))
     return {
         "task": study.tasks.name,
-        "env_steps_of_each_tuning": study.experiment.env_steps_per_step * study.steps,
+        "env_steps_of_each_tuning": study.tuning_lives * study.updates * study.streams * STEPS,
         "meta_losses": losses,
         "grids": {name: mean.tolist() for name, mean in tuning.items()},
         "told": {name: x.mean(axis=0)[:: max(1, study.updates // 10)].tolist() for name, x in lived.told.items()},
@@ -229,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
     parser = argparse.ArgumentParser(prog="python -m runs.schedule_study", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=["catch"])
-    for name in ("updates", "streams", "steps", "lives", "seeds", "at_once", "seed"):
+    for name in ("updates", "streams", "steps", "lives", "first", "seeds", "at_once", "seed"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Study, name))
     parser.add_argument("--json", type=Path, metavar="PATH", help="write a machine-readable report here")
     known = vars(parser.parse_args(arguments))

@@ -256,7 +256,7 @@ def disco_loss(
     lifetime = LSTMState(**state["lifetime"])
     seen, averages = rule.look(Pair(online, after), Pair(slow, slow_after), rollout, averages)
     asked = rule.network.targets(theta, lifetime, seen)
-    loss = jnp.mean(rule.total(rule.losses(said, asked, seen)))
+    loss = jnp.mean(rule.total(rule.losses(said.taken(action), asked, seen)))
     return loss, _remembered(averages, rule.network.live(theta, lifetime, seen, asked))
 
 

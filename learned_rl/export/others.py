@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from learned_rl.layers import LSTMState
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+from learned_rl.rules.intrinsic.places import PlaceReward, Remembered, Steps
 from learned_rl.rules.rl2 import RL2
 from learned_rl.rules.schedule import Schedule, Statistics
 from learned_rl.types import Outputs, Rollout, Theta
@@ -35,7 +36,7 @@ def coefficients(
     return {name: jnp.asarray(getattr(told, name)) for name in rule.learned}
 
 
-def reward_start(rule: StateActionReward | LifetimeReward, theta: Theta) -> dict[str, Array]:
+def reward_start(rule: StateActionReward | LifetimeReward | PlaceReward, theta: Theta) -> dict[str, Array]:
     """What the reward remembers of a life that has not begun."""
     return _remembered(rule.start(theta, *_NOBODY))
 
@@ -60,6 +61,26 @@ def intrinsic_reward(
     memory: Any = LSTMState(**state) if state else ()
     paid, memory = rule.pay(theta, memory, rollout)
     return paid, _remembered(memory)
+
+
+def place_reward(
+    rule: PlaceReward,
+    theta: Theta,
+    *,
+    state: dict[str, Array],
+    place: Int[Array, "T B"],
+    next_place: Int[Array, "T B"],
+    reward: Float[Array, "T B"],
+    discount: Float[Array, "T B"],
+    last: Bool[Array, "T B"],
+) -> tuple[Float[Array, "T B"], dict[str, Array]]:
+    """r_in of every step, and what the reward remembers: `state` the next time, `start()` the first time.
+
+    A place is any number below the rule's setting `buckets`: one for each thing that can be observed, or a hash of it.
+    `next_place` is before any reset.
+    """
+    seen, memory = rule.seen(Remembered(**state), Steps(place, next_place, reward, discount, last))
+    return rule.paid(theta, seen), _remembered(memory)
 
 
 _NOBODY: Any = (None, None)  # in place of an agent and a key, which learned rewards do not look at

@@ -13,6 +13,7 @@ from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.drift import Drift
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+from learned_rl.rules.intrinsic.places import PlaceReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
@@ -143,7 +144,24 @@ def _schedule(rule: Schedule, theta: Theta) -> Part:
     return Part("schedule", rule, {"schedule": theta["schedule"]}, {"coefficients": known})
 
 
+def _places(rule: PlaceReward, theta: Theta) -> Part:
+    born = jax.eval_shape(lambda: others.reward_start(rule, theta))
+    memory = {name: " ".join(["int32"] * (x.dtype != "float32") + [*map(str, x.shape)]) for name, x in born.items()}
+    # As compiled code for as many streams as it has room for; as a file also for fewer.
+    streams = str(rule.streams)
+    steps = {name: what.replace("B", streams) for name, what in STEPS.items()}
+    places = dict.fromkeys(("place", "next_place"), f"int32 T {streams}")
+    example = "r_in, state = intrinsic_reward(state=state, place=where, next_place=where_next, **steps)"
+    known = {
+        "start": Function(others.reward_start, {}, "state = start()"),
+        "intrinsic_reward": Function(others.place_reward, {"state": memory, **places, **steps}, example),
+    }
+    return Part("reward", rule, theta, known)
+
+
 def _reward(rule: Any, theta: Theta) -> Part:
+    if isinstance(rule, PlaceReward):
+        return _places(rule, theta)
     if not isinstance(rule, StateActionReward | LifetimeReward):
         raise NotExportable(f"Intrinsic with a {type(rule).__name__} holds nothing learned; its base can be exported")
     memory = dict.fromkeys(("hidden", "cell"), f"{rule.hidden}") if isinstance(rule, LifetimeReward) else {}

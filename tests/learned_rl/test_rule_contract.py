@@ -24,6 +24,7 @@ from learned_rl.rules.drift import DiscoveredDrift, Drift, LearnedDrift
 from learned_rl.rules.guard import Guard
 from learned_rl.rules.intrinsic.bonus import CountBonus, RandomDistillation
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+from learned_rl.rules.intrinsic.places import PlaceReward
 from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.intrinsic.value import LifetimeValue
 from learned_rl.rules.lpg import LPG
@@ -64,6 +65,7 @@ RULES = {
     "disco": Disco(MetaNetwork(4, hidden=6, lifetime_hidden=5, embedding=8), CategoricalValues(bins=11, limit=10.0)),
     "intrinsic": Intrinsic(reward=LifetimeReward(5, 2, 2)),
     "state-action reward": Intrinsic(Drift(epochs=2, minibatches=2), StateActionReward(5, 2, 2), intrinsic=0.1),
+    "places": Intrinsic(reward=PlaceReward(5, 64, resolution=2.0)),
     "count bonus": Intrinsic(reward=CountBonus(64), intrinsic=0.1),
     "lifetime value": LifetimeValue(Intrinsic(reward=StateActionReward(5, 2, 2)), 4, 2, 2),
     "rnd": Intrinsic(reward=RandomDistillation(5, 4, 2), intrinsic=0.1),
@@ -104,7 +106,7 @@ VARIANTS = {
 # What they add to a rule does not look at the kind of action, and has tests of its own.
 VARIANTS |= dict.fromkeys(("a2c-annealed", "drift", "intrinsic", "schedule", "auxiliary"), ("discrete",))
 # Whose parts are rows of their own, or which have tests of their own with memories.
-VARIANTS |= dict.fromkeys(("joint", "stacx", "guard"), ("discrete",))
+VARIANTS |= dict.fromkeys(("joint", "stacx", "guard", "places"), ("discrete",))
 # Rules that bring their agents have a memory in every column.
 VARIANTS |= {
     "rl2": ("continuous with memory",),

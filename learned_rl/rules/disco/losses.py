@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learned_rl.rules.disco.meta_network import Targets
-from learned_rl.rules.disco.predictions import Predictions, of_action
+from learned_rl.rules.disco.predictions import Taken
 from learned_rl.rules.disco.values import CategoricalValues, StepValues
 from learned_rl.types import Rollout
 
@@ -25,9 +25,7 @@ class Divergences(NamedTuple):
     aux_pi: Float[Array, "T B"]
 
 
-def divergences(
-    said: Predictions, targets: Targets, next_policy: Float[Array, "T B A"], rollout: Rollout
-) -> Divergences:
+def divergences(said: Taken, targets: Targets, next_policy: Float[Array, "T B A"], rollout: Rollout) -> Divergences:
     """How far the agent is from what it was asked.
 
     KL(pi_hat || pi) + KL(y_hat || y) + KL(z_hat || z_a) + d KL(pi' || aux_pi_a)
@@ -39,17 +37,15 @@ def divergences(
     return Divergences(
         kl(targets.policy, said.policy),
         kl(targets.y, said.y),
-        kl(targets.z, of_action(said.z, rollout.action)),
+        kl(targets.z, said.z),
         # A time limit ends the episode, not the task: there is a policy to be predicted.
-        rollout.discount * kl(next_policy, of_action(said.aux_pi, rollout.action)),
+        rollout.discount * kl(next_policy, said.aux_pi),
     )
 
 
-def value_loss(
-    said: Predictions, values: StepValues, scale: CategoricalValues, rollout: Rollout
-) -> Float[Array, "T B"]:
+def value_loss(said: Taken, values: StepValues, scale: CategoricalValues) -> Float[Array, "T B"]:
     """Cross-entropy of the online value of the action taken with the two-hot Retrace target."""
-    log_q = jax.nn.log_softmax(of_action(said.q, rollout.action))
+    log_q = jax.nn.log_softmax(said.q)
     return -jnp.sum(scale.encode(values.q_target) * log_q, axis=-1)
 
 

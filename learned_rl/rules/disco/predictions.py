@@ -35,6 +35,27 @@ class Predictions(NamedTuple):
         each = outputs.per_action
         return cls(outputs.policy.logits, outputs.flat["y"], each["z"], each["q"], each["aux_pi"])
 
+    def taken(self, action: Int[Array, "..."]) -> "Taken":
+        """What is said of the action taken."""
+        return Taken(self.policy, self.y, *(of_action(x, action) for x in (self.z, self.q, self.aux_pi)))
+
+
+class Taken(NamedTuple):
+    """As `Predictions`, of the action taken alone: all that a loss looks at."""
+
+    policy: Float[Array, "... A"]
+    y: Float[Array, "... m"]
+    z: Float[Array, "... m"]
+    q: Float[Array, "... bins"]
+    aux_pi: Float[Array, "... A"]
+
+
+def said_of_taken(policy: Policy, params: Params, rollout: Rollout) -> Taken:
+    """What the network of `params` says of the actions of a rollout."""
+    if unroll_taken := getattr(policy, "unroll_taken", None):
+        return Taken(*Predictions.of(unroll_taken(params, rollout)))
+    return Predictions.of(policy.unroll(params, rollout)).taken(rollout.action)
+
 
 class Embedded(NamedTuple):
     """Predictions read by one part of the meta-network: one number per vector."""

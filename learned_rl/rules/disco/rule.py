@@ -13,7 +13,7 @@ from learned_rl.rules.averages import MovingAverage
 from learned_rl.rules.disco import losses
 from learned_rl.rules.disco.evidence import Evidence
 from learned_rl.rules.disco.meta_network import MetaNetwork, Targets
-from learned_rl.rules.disco.predictions import Glance, Pair, Predictions, following
+from learned_rl.rules.disco.predictions import Glance, Pair, Predictions, Taken, following, said_of_taken
 from learned_rl.rules.disco.values import CategoricalValues, state_values, step_values
 from learned_rl.types import ONE_PER_ACTION, Heads, Metrics, Params, Policy, Rollout, RuleState, Theta
 
@@ -121,18 +121,20 @@ class Disco:
         weight: Float[Array, "T B"],
     ) -> tuple[Params, DiscoState, Metrics]:
         """One update in which the loss of every step counts `weight`; all that is remembered counts every step."""
-        now, pull_back = jax.vjp(lambda p: Predictions.of(policy.unroll(p, rollout)), params)
+        # Readings are of all actions, but the loss of those taken: no derivatives of what is said of the others.
+        taken, pull_back = jax.vjp(lambda p: said_of_taken(policy, p, rollout), params)
+        now = Predictions.of(policy.unroll(params, rollout))
         agent = self.pair(theta, now, params, rollout, policy)
         before = Predictions.of(policy.unroll(state.target_params, rollout))
         target = self.pair(theta, before, state.target_params, rollout, policy)
         seen, averages = self.look(agent, target, rollout, state.averages)
         targets = self.network.targets(theta, state.lifetime, seen)
 
-        def loss(now: Predictions) -> tuple[Float[Array, ""], Losses]:
-            steps = self.losses(now, targets, seen)
+        def loss(taken: Taken) -> tuple[Float[Array, ""], Losses]:
+            steps = self.losses(taken, targets, seen)
             return jnp.sum(weight * self.total(steps)) / (jnp.sum(weight) + 1e-8), steps
 
-        of_outputs, steps = jax.grad(loss, has_aux=True)(now)
+        of_outputs, steps = jax.grad(loss, has_aux=True)(taken)
         (gradient,) = pull_back(of_outputs)
         new_params, optimizer = self.optimizer.update(gradient, state.optimizer, params, self.learning_rate)
         # The parameters that acted, not the new ones: the target network lags by one more update.
@@ -179,11 +181,11 @@ class Disco:
         )
         return seen, averages
 
-    def losses(self, now: Predictions, targets: Targets, seen: Evidence) -> Losses:
-        """What the agent's outputs `now` cost, targets being data."""
+    def losses(self, said: Taken, targets: Targets, seen: Evidence) -> Losses:
+        """What `said` of the actions taken costs, targets being data."""
         next_policy = jax.lax.stop_gradient(seen.agent.then.policy)
-        learned = losses.divergences(now, targets, next_policy, seen.rollout)
-        return Losses(learned, losses.value_loss(now, seen.steps, self.values, seen.rollout))
+        learned = losses.divergences(said, targets, next_policy, seen.rollout)
+        return Losses(learned, losses.value_loss(said, seen.steps, self.values))
 
     def total(self, steps: Losses) -> Float[Array, "T B"]:
         """All terms, weighted."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from learned_rl.layers import Linear, mlp, start_mlp
 from learned_rl.losses import squared_error
 from learned_rl.optimizers import Adam, AdamState
-from learned_rl.rules.intrinsic.reward import observed
+from learned_rl.rules.intrinsic.reward import bucket, observed
 from learned_rl.types import Policy, Rollout, Theta
 
 
@@ -54,18 +54,8 @@ class CountBonus:
             counts = counts.at[met].add(1)
             return counts, jax.lax.rsqrt(counts[met].astype(jnp.float32))
 
-        counts, bonus = jax.lax.scan(step, memory, self.bucket(rollout.next_obs))
+        counts, bonus = jax.lax.scan(step, memory, bucket(rollout.next_obs, self.buckets, self.resolution))
         return bonus, counts
-
-    def bucket(self, obs: Float[Array, "T B *obs"]) -> Int[Array, "T B"]:
-        """Where observations are counted."""
-        steps = jnp.round(obs.reshape((*obs.shape[:2], -1)) * self.resolution).astype(jnp.int32).astype(jnp.uint32)
-        multipliers = jax.random.bits(jax.random.key(0), steps.shape[-1:], jnp.uint32)
-        mixed = jnp.sum(steps * multipliers, axis=-1, dtype=jnp.uint32)
-        # The finaliser of MurmurHash3: sums of multipliers that are alike in their low bits land far apart.
-        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-            mixed = (mixed ^ (mixed >> shift)) * jnp.uint32(factor)
-        return ((mixed ^ (mixed >> 16)) % jnp.uint32(self.buckets)).astype(jnp.int32)
 
 
 class Distilled(NamedTuple):

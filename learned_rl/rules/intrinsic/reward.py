@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from learned_rl.types import Memory, Policy, Rollout, Theta
 
@@ -61,6 +61,17 @@ def done(rollout: Rollout, room: int) -> Float[Array, "T B room"]:
     # How many actions there are only a distribution knows; without one they are taken to have been counted before.
     count = rollout.behaviour.logits.shape[-1] if hasattr(rollout.behaviour, "logits") else room
     return _in_room(jax.nn.one_hot(rollout.action, count), room, "action")
+
+
+def bucket(obs: Float[Array, "T B *obs"], buckets: int, resolution: float) -> Int[Array, "T B"]:
+    """Where observations are remembered: a hash, in [0, buckets), of their numbers rounded to 1 / resolution."""
+    steps = jnp.round(obs.reshape((*obs.shape[:2], -1)) * resolution).astype(jnp.int32).astype(jnp.uint32)
+    multipliers = jax.random.bits(jax.random.key(0), steps.shape[-1:], jnp.uint32)
+    mixed = jnp.sum(steps * multipliers, axis=-1, dtype=jnp.uint32)
+    # The finaliser of MurmurHash3: sums of multipliers that are alike in their low bits land far apart.
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        mixed = (mixed ^ (mixed >> shift)) * jnp.uint32(factor)
+    return ((mixed ^ (mixed >> 16)) % jnp.uint32(buckets)).astype(jnp.int32)
 
 
 def _in_room(x: Float[Array, "T B n"], room: int, name: str) -> Float[Array, "T B room"]:

@@ -97,7 +97,7 @@ class Learner:
         targets = rule.network.targets(self.theta, state.lifetime, seen)
 
         def loss(params):
-            steps = rule.losses(said(params), targets, seen)
+            steps = rule.losses(said(params).taken(rollout.action), targets, seen)
             return jnp.sum(weight * rule.total(steps)) / (jnp.sum(weight) + 1e-8), steps
 
         (total, steps), gradient = jax.value_and_grad(loss, has_aux=True)(params)

@@ -44,7 +44,7 @@ def update(theta, inputs, averages, lifetime):
 
     def loss(agent):
         now = jax.tree.map(lambda x: x[:-1], recorded.predictions(agent))
-        steps = rule.losses(now, targets, seen)
+        steps = rule.losses(now.taken(seen.rollout.action), targets, seen)
         return jnp.sum(rule.total(steps)), steps
 
     gradient, steps = jax.grad(loss, has_aux=True)(inputs["agent"])
@@ -132,7 +132,7 @@ def asked(theta, inputs, averages, lifetime):
     seen, _ = look(theta, inputs, averages)
     targets = rule.network.targets(theta, lifetime, seen)
     now = jax.tree.map(lambda x: x[NOW], recorded.predictions(inputs["agent"]))
-    steps = rule.losses(now, targets, seen)
+    steps = rule.losses(now.taken(seen.rollout.action), targets, seen)
     return jnp.sum(sum(steps.learned)), rule.network.live(theta, lifetime, seen, targets)
 
 
