@@ -1,4 +1,4 @@
-"""Learned objectives are learned: a few outer steps lower the loss, and what comes out beats its untrained start."""
+"""Rules are learned: a few outer steps lower the loss, and what comes out beats its untrained start."""
 
 import dataclasses
 
@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 
 from learned_rl import families
+from learned_rl.learned_optimizers.open import Open
+from learned_rl.learned_optimizers.recurrent import Optim4RL
+from learned_rl.learned_optimizers.residual import Residual
+from learned_rl.optimizers import Adam
+from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import Drift, LearnedDrift
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
+from learned_rl.rules.optimised import Optimised
 from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.validation import ValidationReturn
 from runs.catalogue import recipe
@@ -23,13 +29,16 @@ from runs.trials import Trial
 from tests.probes import SMALL, MatchCue
 from truncation import TruncatedBackprop
 
-FAST = Coefficients(learning_rate=0.02, entropy=0.0)
+FAST, SLOW = (Coefficients(learning_rate=rate, entropy=0.0) for rate in (0.02, 0.001))
 TIGHT = Coefficients(learning_rate=0.01, entropy=0.0, clip=0.001)
 # A clip this tight all but stops PPO after the first of its epochs: the drift can learn to lift it.
 RULES = {
     "ta-lpg": LPG(predictions=4, hidden=8, learning_rate=0.02, temporal=True),
     "ta-drift": Drift(LearnedDrift(hidden=8, temporal=True), TIGHT, epochs=4, minibatches=1),
     "metagenrl": MetaGenRL(hidden=8, coefficients=FAST),
+    # Adam at a rate that gets nowhere in sixteen updates, and what is added to it.
+    "open": Optimised(ActorCritic(SLOW), Residual(Adam(), Open(4))),
+    "optim4rl": Optimised(ActorCritic(SLOW), Residual(Adam(), Optim4RL(4, width=4))),
 }
 
 
@@ -73,6 +82,7 @@ def test_the_loss_goes_down_in_a_few_outer_steps(name):
     for step in range(0, 30, 3):
         state, metrics = programs.advance(state, step)
         losses.append(metrics["meta/loss"])
+    print(losses)
     # That every leaf of theta has a gradient is in the contract of rules.
     assert np.mean(losses[-3:]) < losses[0] - 0.01
 
