@@ -3,12 +3,12 @@
     python -m runs.intrinsic_study [--worlds rooms sea] [--tasks N] [--agents N] [--steps N] [--json PATH]
 
 Declared before anything is run: the recipes `intrinsic-places` and `intrinsic-sea` at their own settings. All agents
-are tables that learn by A2C with Adam, in one stream. A2C alone and A2C with a count bonus are tuned for each task, on
-lives as the reward was learned on and with as many of them: the best of a grid of learning rates and bonuses, by the
-mean return over a life, as the reward is judged. Then all live in fresh tasks, several agents in each, the same for
-all. In rooms, what counts is the last quarter of a life, as a share of what somebody earns who knows the task, and how
-many episodes of Key-Box end in an open box; in seas of sizes that no reward was learned on, the episodes before ten in
-a row find the treasure.
+are tables that learn by A2C in one stream. A2C alone and A2C with a count bonus are tuned for each task, with as many
+environment steps as the reward was learned with: the best of a grid of optimizers, learning rates, entropies and
+bonuses, by what the reward is judged by, the mean return over the later half of a life. Then all live in fresh tasks,
+several agents in each, the same for all. In rooms, what counts is the last quarter of a life, as a share of what
+somebody earns who knows the task, and how many episodes of Key-Box end in an open box; the larger rooms are of a size
+that no reward was learned on. In seas, of such sizes too, it is the episodes before ten in a row find the treasure.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from learned_rl import families
 from learned_rl.given_tasks import Given
 from learned_rl.lifetime import Agent, Lifetime, mean_return
+from learned_rl.optimizers import Adam, InnerOptimizer, Sgd
 from learned_rl.rooms import Rooms
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.intrinsic.bonus import CountBonus
@@ -41,8 +42,12 @@ from runs.schedule_study import trained
 from runs.statistics import Interval, bootstrap, median
 
 AT_ONCE = 64  # lives
-RATES = (0.01, 0.03, 0.1, 0.3)
-BONUSES = (0.0, 0.03, 0.1, 0.3, 1.0)
+OPTIMIZERS: dict[str, tuple[InnerOptimizer, tuple[float, ...]]] = {
+    "Adam": (Adam(), (0.01, 0.03, 0.1)),
+    "SGD": (Sgd(), (1.0, 3.0, 5.0)),
+}
+ENTROPIES = (0.005, 0.03)
+BONUSES = (0.0, 0.03, 0.1, 0.3)
 IN_A_ROW = 10
 TREASURE = 0.99  # of DeepSea, less what moving right costs
 NEVER = 10**9
@@ -50,24 +55,22 @@ NEVER = 10**9
 
 @dataclass(frozen=True)
 class World:
-    """What a recipe is held to: the task families that are lived in anew, and for how many updates."""
+    """What a recipe is held to: families of tasks that are lived in anew, and for how many updates."""
 
     recipe: str
-    held_out: tuple[TaskFamily, ...]
-    updates: int
+    held_out: tuple[tuple[TaskFamily, int], ...]
 
 
-WORLDS = {
-    "rooms": World("intrinsic-places", (families.random_abc(), families.key_box()), 150),
-    "sea": World("intrinsic-sea", tuple(map(families.deep_sea, (10, 12, 14))), 2000),
-}
+ROOMS = ((families.random_abc(), 150), (families.key_box(), 150), (families.key_box(9, 54), 800))
+SEAS = tuple((families.deep_sea(size), 2000) for size in (10, 12, 14))
+WORLDS = {"rooms": World("intrinsic-places", ROOMS), "sea": World("intrinsic-sea", SEAS)}
 
 
 class Lived(NamedTuple):
     """What came of lives.
 
     Attributes:
-      score: mean return over the whole life.
+      score: mean return over the later half of a life.
       late: mean return over its last quarter.
       finished: share of the last quarter's episodes that terminated (boxes that were opened).
       solved: episodes before `IN_A_ROW` in a row earned more than half of what is possible; `NEVER` if none did.
@@ -115,17 +118,28 @@ def life(lifetime: Lifetime, theta: Theta, possible: Float[Array, ""], key: PRNG
     )
     late = lifetime.updates * 3 // 4
     finished = jnp.sum(terminated[late:]) / jnp.maximum(jnp.sum(ended[late:]), 1)
-    return Lived(jnp.mean(returns), jnp.mean(returns[late:]), finished, streak.solved, possible)
+    return Lived(
+        jnp.mean(returns[lifetime.updates // 2 :]), jnp.mean(returns[late:]), finished, streak.solved, possible
+    )
+
+
+class Numbers(NamedTuple):
+    """What is tuned by hand: the agent's learning rate and entropy, and the weight of a count bonus."""
+
+    rate: Float[Array, "*n"] | float
+    entropy: Float[Array, "*n"] | float
+    bonus: Float[Array, "*n"] | float
 
 
 class Setting(NamedTuple):
-    """What is tuned by hand: the agent's learning rate, and the weight of a count bonus."""
+    """One of a grid."""
 
-    rate: Float[Array, "*n"] | float
-    bonus: Float[Array, "*n"] | float
+    optimizer: str
+    numbers: Numbers
 
     def __str__(self) -> str:
-        return f"learning rate {self.rate:g}" + (f", bonus {self.bonus:g}" if self.bonus else "")
+        rate, entropy, bonus = self.numbers
+        return f"{self.optimizer} {rate:g}, entropy {entropy:g}" + (f", bonus {bonus:g}" if bonus else "")
 
 
 def agent_of(e: Experiment) -> ActorCritic:
@@ -136,48 +150,69 @@ def agent_of(e: Experiment) -> ActorCritic:
 
 
 def by_hand(agent: ActorCritic, setting: Setting) -> Rule:
-    """A2C with a count bonus, which may be of weight 0; the numbers may be traced, so that a grid is one program."""
-    told = replace(agent, coefficients=replace(agent.coefficients, learning_rate=setting.rate))
-    return Intrinsic(told, CountBonus(), intrinsic=setting.bonus)  # type: ignore[arg-type]
+    """A2C with a count bonus, which may be of weight 0; the numbers may be traced, so that a grid is few programs."""
+    rate, entropy, bonus = setting.numbers
+    told = replace(agent.coefficients, learning_rate=rate, entropy=entropy)
+    agent = replace(agent, coefficients=told, optimizer=OPTIMIZERS[setting.optimizer][0])
+    return Intrinsic(agent, CountBonus(), intrinsic=bonus)  # type: ignore[arg-type]
 
 
 @cache
-def _program(e: Experiment, tasks: TaskFamily, updates: int, learned: bool) -> Any:
-    """Lives side by side, each with a task, a key, and a setting that the learned reward does not look at."""
+def _program(e: Experiment, tasks: TaskFamily, updates: int, optimizer: str | None) -> Any:
+    """Lives side by side, each with a task, a key, and numbers; with the learned reward if there is no optimizer."""
     usual = replace(e.lifetime(e.families[0]), tasks=tasks, updates=updates)
     jax.eval_shape(usual.policy.init, jax.random.key(0))  # builds the environment here, not inside a loop
 
-    def one(theta: Theta, setting: Setting, task: Any, key: PRNGKeyArray) -> Lived:
-        rule = e.rule if learned else by_hand(agent_of(e), setting)
+    def one(theta: Theta, numbers: Numbers, task: Any, key: PRNGKeyArray) -> Lived:
+        rule = e.rule if optimizer is None else by_hand(agent_of(e), Setting(optimizer, numbers))
         possible = tasks.best_return(task) if isinstance(tasks, Rooms) else jnp.asarray(TREASURE)
         return life(replace(usual, tasks=Given(tasks, task), rule=rule), theta, possible, key)
 
     return jax.jit(jax.vmap(one, (None, 0, 0, 0)))
 
 
-def live(e: Experiment, tasks: TaskFamily, updates: int, theta: Theta | None, lanes: tuple[Any, ...]) -> Lived:
-    """Lives of `lanes`, `(settings, tasks, keys)` with leaves `[n]`, `AT_ONCE` at a time; by hand without a theta."""
-    program, count = _program(e, tasks, updates, theta is not None), len(lanes[2])
+class Lives(NamedTuple):
+    """What to live, and where."""
+
+    experiment: Experiment
+    tasks: TaskFamily
+    updates: int
+
+
+def live(lives: Lives, who: Theta | Setting, drawn: Any, keys: PRNGKeyArray) -> Lived:
+    """One life for each of `keys [n]`, in the tasks `drawn`, leaves `[n]`, with a learned reward's theta or by hand."""
+    hand = who if isinstance(who, Setting) else None
+    program, count = _program(*lives, hand and hand.optimizer), len(keys)
+    theta, numbers = ((), hand.numbers) if hand else (who, Numbers(0.0, 0.0, 0.0))
+    lanes = (jax.tree.map(lambda x: jnp.full(count, x, jnp.float32), numbers), drawn, keys)
     filled = np.minimum(np.arange(-(-count // AT_ONCE) * AT_ONCE), count - 1)
     parts = [
-        jax.device_get(program(() if theta is None else theta, *jax.tree.map(lambda x, i=i: x[i], lanes)))
-        for i in filled.reshape(-1, AT_ONCE)
+        jax.device_get(program(theta, *jax.tree.map(lambda x, i=i: x[i], lanes))) for i in filled.reshape(-1, AT_ONCE)
     ]
     return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
 
 
-def tuned(e: Experiment, tasks: TaskFamily, updates: int, key: PRNGKeyArray) -> dict[str, Setting]:
-    """The best setting without a bonus, and with one, of as many lives as the reward was learned on."""
-    grid = [Setting(*x) for x in itertools.product(RATES, BONUSES)]
-    count = e.steps * e.env_steps_per_step // (len(e.families) * updates * e.inner.steps * len(grid))
-    keys = jax.random.split(key, count)
-    drawn, lived = jax.vmap(lambda k: tasks.draw(jax.random.fold_in(k, 0)))(keys), np.zeros(len(grid))
-    for i, setting in enumerate(grid):
-        every = Setting(*(jnp.full(count, x, jnp.float32) for x in setting))
-        lived[i] = live(e, tasks, updates, None, (every, drawn, keys)).score.mean()
-    plain = np.array([setting.bonus == 0 for setting in grid])
+def grid() -> list[Setting]:
+    """All that is tried by hand."""
+    return [
+        Setting(name, Numbers(*numbers))
+        for name, (_, rates) in OPTIMIZERS.items()
+        for numbers in itertools.product(rates, ENTROPIES, BONUSES)
+    ]
+
+
+def tuned(lives: Lives, key: PRNGKeyArray) -> dict[str, Setting]:
+    """The best setting without a bonus, and with one, with as many steps as the reward was learned with."""
+    e, settings = lives.experiment, grid()
+    trained_with = e.steps * e.env_steps_per_step // len(e.families)
+    count = max(1, trained_with // (lives.updates * e.inner.steps * len(settings)))
+    key_draw, key_live = jax.random.split(key)
+    drawn = jax.vmap(lives.tasks.draw)(jax.random.split(key_draw, count))
+    keys = jax.random.split(key_live, count)
+    scores = np.array([live(lives, setting, drawn, keys).score.mean() for setting in settings])
+    plain = np.array([setting.numbers.bonus == 0 for setting in settings])
     chosen = {"A2C": plain, "A2C, count bonus": ~plain}
-    return {name: grid[int(np.argmax(np.where(mask, lived, -np.inf)))] for name, mask in chosen.items()}
+    return {name: settings[int(np.argmax(np.where(mask, scores, -np.inf)))] for name, mask in chosen.items()}
 
 
 class Row(NamedTuple):
@@ -235,20 +270,15 @@ def compare(world: World, steps: int | None, tasks: int, agents: int) -> Iterato
     root = jax.random.fold_in(jax.random.key(1_000_003), e.seed)
     print(f"{e.name}:", file=sys.stderr, flush=True)
     theta, _ = trained(e)
-    for n, family in enumerate(world.held_out):
+    for n, (family, updates) in enumerate(world.held_out):
         key_tune, key_draw, key_live = jax.random.split(jax.random.fold_in(root, n), 3)
         drawn = jax.vmap(family.draw)(jax.random.split(key_draw, tasks))
-        each = jax.tree.map(lambda x: np.repeat(np.asarray(x), agents, axis=0), drawn)
-        keys = jax.random.split(key_live, tasks * agents)
-
-        def lived(theta: Theta | None, setting: Setting, f=family, each=each, keys=keys) -> Lived:
-            every = Setting(*(jnp.full(len(keys), x, jnp.float32) for x in setting))
-            found = live(e, f, world.updates, theta, (every, each, keys))
-            return jax.tree.map(lambda x: np.asarray(x).reshape(tasks, agents), found)
-
-        yield row(family.name, "learned reward", "", lived(theta, Setting(0.0, 0.0)))
-        for name, setting in tuned(e, family, world.updates, key_tune).items():
-            yield row(family.name, name, str(setting), lived(None, setting))
+        drawn = jax.tree.map(lambda x: jnp.repeat(x, agents, axis=0), drawn)
+        keys, lives = jax.random.split(key_live, tasks * agents), Lives(e, family, updates)
+        contenders: dict[str, Any] = {"learned reward": theta, **tuned(lives, key_tune)}
+        for name, who in contenders.items():
+            lived = jax.tree.map(lambda x: x.reshape(tasks, agents), live(lives, who, drawn, keys))
+            yield row(family.name, name, str(who) if isinstance(who, Setting) else "", lived)
 
 
 def header() -> Iterator[str]:

@@ -87,7 +87,7 @@ class Study:
     lives: int = 64
     first: int = 64
     seeds: int = 30
-    at_once: int = 16
+    at_once: int = 64
     rates: tuple[float, ...] = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
     discounts: tuple[float, ...] = (0.9, 0.99)
     entropies: tuple[float, ...] = (0.01, 0.05)

@@ -2,6 +2,7 @@
 
 from learned_rl import families
 from learned_rl.networks import MLP, Network
+from learned_rl.optimizers import Sgd
 from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.intrinsic.places import PlaceReward
@@ -14,15 +15,15 @@ from truncation import FullES
 
 def experiment() -> Experiment:
     """Zheng et al. 2020's Random ABC and Key-Box, scaled: tables as agents, one stream, lives of 1200 steps."""
-    agent = ActorCritic(Coefficients(learning_rate=0.1, discount=0.9, entropy=0.03))
-    steps = 200
+    agent = ActorCritic(Coefficients(learning_rate=3.0, discount=0.9, entropy=0.005), Sgd())
+    steps = 300
     return Experiment(
         name="intrinsic-places",
         rule=Intrinsic(agent, PlaceReward(streams=1)),
         families=(families.random_abc(), families.key_box()),
-        # A hundred numbers and whole lives: nothing is cut, and what comes of exploring counts in full.
+        # Two hundred numbers and whole lives: nothing is cut, and what comes of exploring counts in full.
         outer=GradientDescent(FullES(horizon=15, lives=512, std=0.1, microbatch=64), 0.05, 0.1 ** (1 / steps)),
-        objective=LifetimeReturn(),
+        objective=LifetimeReturn(final=0.5),
         network=Network(MLP(())),
         inner=Inner(streams=1, steps=8, updates=150, segment=10),
         steps=steps,

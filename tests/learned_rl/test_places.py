@@ -69,8 +69,9 @@ def read(steps, room=10**9):
             m = after or 0.0
             row.append(
                 [
-                    visits[there[b]] ** -0.5, first[b], reward[b], 1 - discount[b], m, after is not None, m - before,
-                    most, m - most, (len(finished[b]) + 1) ** -0.5,
+                    visits[there[b]] ** -0.5, np.log((visits.get(here[b], 0) + 1) / (visits[there[b]] + 1)), first[b],
+                    reward[b], 1 - discount[b], m, after is not None, m - before, most, m - most,
+                    (len(finished[b]) + 1) ** -0.5,
                 ]
             )  # fmt: skip
         for b in np.flatnonzero(last):

@@ -11,7 +11,7 @@ from learned_rl.layers import mlp, start_mlp
 from learned_rl.rules.intrinsic.reward import bucket
 from learned_rl.types import Policy, Rollout, Theta
 
-FEATURES = 10
+FEATURES = 11
 _NEVER = float(jnp.finfo(jnp.float32).min)  # below every return, and finite, as all that an agent carries
 
 
@@ -54,6 +54,7 @@ class PlaceReward:
     The inputs, of which none says what a place looks like:
 
         N(s')^(-1/2)           N the visits in this life, this one included: with it alone, a count bonus
+        log (N(s)+1)/(N(s')+1) how much rarer s' is than s
         first                  whether s' is new to this episode
         r, terminated          of step t
         M(s'), whether it is   the largest return of a finished episode that was there; 0 before there is one
@@ -111,12 +112,12 @@ class PlaceReward:
         seen, memory = self.seen(memory, steps)
         return self.paid(theta, seen), memory
 
-    def paid(self, theta: Theta, seen: Float[Array, "*n 10"]) -> Float[Array, "*n"]:
-        """r_in, by the ten inputs."""
+    def paid(self, theta: Theta, seen: Float[Array, "*n 11"]) -> Float[Array, "*n"]:
+        """r_in, by the inputs."""
         return jnp.tanh(mlp(theta, seen)[..., 0])
 
-    def seen(self, memory: Remembered, steps: Steps) -> tuple[Float[Array, "T B 10"], Remembered]:
-        """The ten inputs, step by step, and the memory after them.
+    def seen(self, memory: Remembered, steps: Steps) -> tuple[Float[Array, "T B 11"], Remembered]:
+        """The inputs, step by step, and the memory after them.
 
         Raises:
           ValueError: there are more streams than there is room for.
@@ -127,11 +128,11 @@ class PlaceReward:
         of_streams = {name: getattr(memory, name)[:count] for name in ("passed", "returns", "episode", "earned")}
         steps = steps._replace(reward=steps.reward / self.scale)
         after, seen = jax.lax.scan(_remember, memory._replace(**of_streams), steps)
-        kept = {name: getattr(memory, name).at[:count].set(getattr(after, name)) for name in of_streams}
+        kept = {name: jnp.asarray(getattr(memory, name)).at[:count].set(getattr(after, name)) for name in of_streams}
         return seen, after._replace(**kept)
 
 
-def _remember(m: Remembered, step: Steps) -> tuple[Remembered, Float[Array, "B 10"]]:
+def _remember(m: Remembered, step: Steps) -> tuple[Remembered, Float[Array, "B 11"]]:
     """Takes in one step; what is said of it."""
     lanes = jnp.arange(len(step.here))
     m = _was_at(m, step.here)
@@ -141,6 +142,7 @@ def _remember(m: Remembered, step: Steps) -> tuple[Remembered, Float[Array, "B 1
     best, before, top = (jnp.where(x > _NEVER, x, 0.0) for x in (m.best[step.there], m.best[step.here], m.top))
     seen = (
         jax.lax.rsqrt(m.visits[step.there]),
+        jnp.log1p(m.visits[step.here]) - jnp.log1p(m.visits[step.there]),
         first,
         step.reward,
         1.0 - step.discount,
