@@ -13,7 +13,7 @@ from learned_rl.optimizers import Sgd
 from learned_rl.rollout import over_steps
 from learned_rl.rules.averages import MovingAverage
 from learned_rl.rules.disco.meta_network import MetaNetwork
-from learned_rl.rules.disco.predictions import Pair, Predictions, following
+from learned_rl.rules.disco.predictions import Pair, Predictions, following, said_of_taken
 from learned_rl.rules.disco.rule import Averages, Disco
 from learned_rl.rules.disco.values import CategoricalValues
 from learned_rl.types import ONE_PER_ACTION, Continuous, Discrete, Heads
@@ -235,6 +235,22 @@ def test_the_action_network_has_the_published_size():
     policy = ActionNetwork().build((8, 8, 1), Discrete(3), Disco().heads)
     params = jax.eval_shape(policy.init, KEY)
     assert sum(x.size for x in jax.tree.leaves(params)) == 943_375
+
+
+def test_what_is_said_of_the_actions_taken_is_that_part_of_what_is_said_and_moves_the_agent_alike():
+    policy, params, rollout = made(ActionNetwork((6,), 5, (4,)), Discrete(A), RULE.heads)
+
+    def every(p):
+        return Predictions.of(policy.unroll(p, rollout)).taken(rollout.action)
+
+    def judged(said):
+        return sum(jnp.sum(jnp.cos(jnp.arange(x.size).reshape(x.shape)) * x) for x in said)
+
+    def both(way):
+        return quick_jit(lambda p: (way(p), jax.grad(lambda p: judged(way(p)))(p)))(params)
+
+    found, expected = both(lambda p: said_of_taken(policy, p, rollout)), both(every)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
 
 
 def test_heads_of_one_number_per_action_follow_the_task():
