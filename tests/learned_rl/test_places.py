@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from learned_rl.distributions import Categorical
+from learned_rl.export import others
 from learned_rl.rules.intrinsic.places import PlaceReward, Steps
 from learned_rl.rules.intrinsic.reward import IntrinsicReward
 from learned_rl.types import Rollout
@@ -90,14 +91,18 @@ def test_it_is_shown_what_the_equations_say(seed):
 
 
 def test_what_came_of_an_episode_is_forgotten_after_as_many_more_as_there_is_room_for():
-    steps, reward = life(steps=200), replace(REWARD, buckets=PLACES)
-    # The last place is left for long.
-    away = (jnp.arange(200) > 1)[:, None] & (jnp.arange(200) < 150)[:, None]
-    here, there = (jnp.where(away, jnp.minimum(x, PLACES - 2), x) for x in (steps.here, steps.there))
-    steps = steps._replace(here=here, there=there)
-    seen, _ = jax.jit(reward.seen)(born(reward), steps)
-    np.testing.assert_allclose(seen, read(steps, room=PLACES), rtol=1e-5, atol=1e-5)
-    assert np.any(read(steps, room=PLACES) != read(steps))
+    """The last place is left for about as long as six episodes last, again and again."""
+    reward = replace(REWARD, buckets=PLACES)
+    seen, differ = jax.jit(reward.seen), []
+    for seed in range(8):
+        steps = life(seed, steps=200)
+        away = jax.random.bernoulli(jax.random.key(seed), 0.93, steps.last.shape)
+        here, there = (jnp.where(away, jnp.minimum(x, PLACES - 2), x) for x in (steps.here, steps.there))
+        steps = steps._replace(here=here, there=there)
+        expected = read(steps, room=PLACES - 1)
+        np.testing.assert_allclose(seen(born(reward), steps)[0], expected, rtol=1e-5, atol=1e-5)
+        differ += [np.any(expected != read(steps, room=PLACES - 1 + offset)) for offset in (-1, 1)]
+    assert np.all(np.any(np.reshape(differ, (8, 2)), axis=0))
 
 
 def test_a_life_that_is_read_in_parts_is_the_life_that_was_read_at_once():
@@ -137,6 +142,16 @@ def test_places_are_told_apart_by_observations_and_rewards_are_scaled():
     paid, memory = jax.jit(big.pay)(theta, born(big), told)
     np.testing.assert_allclose(paid, expected, rtol=1e-4, atol=1e-5)
     assert np.sum(np.asarray(memory.visits) > 0) == PLACES
+
+
+def test_other_code_that_numbers_places_is_told_the_same():
+    steps, theta = life(), jitter(REWARD.init(KEY), KEY, 0.5)
+    here, there, *rest = (np.asarray(x) for x in steps)
+    named = dict(zip(("reward", "discount", "last"), rest, strict=True))
+    state = others.reward_start(REWARD, theta)
+    paid, after = others.place_reward(REWARD, theta, state=state, place=here, next_place=there, **named)
+    np.testing.assert_allclose(paid, REWARD.paid(theta, read(steps)), rtol=1e-4, atol=1e-5)
+    assert set(after) == set(state)
 
 
 def test_an_untrained_one_pays_nothing():

@@ -16,13 +16,13 @@ _NEVER = float(jnp.finfo(jnp.float32).min)  # below every return, and finite, as
 
 
 class Remembered(NamedTuple):
-    """What a life remembers of `n` places and of the last `n` episodes in each of B streams.
+    """What a life remembers of n places, and of the last n episodes in each of B streams.
 
     Attributes:
       visits: how often each place was reached.
       best: the largest return of a finished episode that was there, as far as taken in; `_NEVER` before there is one.
       passed: the last episode of each stream that was there, -1 for none.
-      returns: of episodes that have ended, at their number modulo n.
+      returns: of the last n episodes, that under way included, at their number modulo n.
       episode: the number of the one under way.
       earned: its return so far.
       top: the largest return of an episode of this life, `_NEVER` before the first has ended.
@@ -69,12 +69,12 @@ class PlaceReward:
 
     The output layer starts at zero, so that the agent starts as one without it. Places are told apart by the hash of
     `CountBonus`; where an episode begins is not counted as reached. What came of an episode is known when it has ended,
-    and M takes it in when the place is met again, from the last `buckets` episodes. What several streams meet at the
-    same step is taken in together.
+    and M takes it in when the place is met again, if fewer than `buckets` episodes later. What several streams meet at
+    the same step is taken in together.
 
     Attributes:
       hidden: width of the layer.
-      buckets: places, and episodes of a stream, that a life remembers.
+      buckets: places, and latest episodes of a stream, that a life remembers.
       resolution: steps of an observation's numbers that count as different, per unit.
       scale: divides rewards.
       streams: room for streams; fewer leave the rest unused.
@@ -166,7 +166,7 @@ def _was_at(m: Remembered, place: Int[Array, " B"]) -> Remembered:
     """Each stream is at its place: first, what came of the last episode there is taken in, of every stream."""
     passed = m.passed[:, place]
     age = m.episode[:, None] - passed
-    ended = (passed >= 0) & (age > 0) & (age <= m.returns.shape[1])
+    ended = (passed >= 0) & (age > 0) & (age < m.returns.shape[1])
     came = jnp.take_along_axis(m.returns, passed % m.returns.shape[1], axis=1)
     best = m.best.at[place].max(jnp.max(jnp.where(ended, came, _NEVER), axis=0))
     return m._replace(best=best, passed=m.passed.at[jnp.arange(len(place)), place].set(m.episode))
