@@ -12,7 +12,8 @@ from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
 from learned_rl.rules.none import NoLearning
 from runs import intrinsic_study
-from runs.intrinsic_study import IN_A_ROW, NEVER, Streak, grid, life, row
+from runs.intrinsic_lives import IN_A_ROW, NEVER, Lived, Streak, life
+from runs.intrinsic_study import grid, row
 
 
 def test_ten_good_episodes_in_a_row_solve_a_task():
@@ -50,7 +51,7 @@ def test_of_a_life_the_last_quarter_counts():
 
 def test_a_row_is_a_share_of_the_possible_with_agents_of_a_task_averaged():
     x = np.ones((5, 2))
-    found = row("rooms", "a2c", "", intrinsic_study.Lived(x, 0.5 * x, 0.25 * x, np.array([[1.0, NEVER]] * 5), 2 * x))
+    found = row("rooms", "a2c", "", Lived(x, 0.5 * x, 0.25 * x, np.array([[1.0, NEVER]] * 5), 2 * x))
     assert found.share == pytest.approx((0.25, 0.25, 0.25))
     assert found.finished == pytest.approx((0.25, 0.25, 0.25))
     assert found.solved == 0.5
