@@ -17,6 +17,7 @@ from learned_rl.rules.actor_critic import ActorCritic
 from learned_rl.rules.intrinsic.bonus import CountBonus
 from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.types import Rule, TaskFamily, Theta
+from meta_objectives.returns import LifetimeReturn
 from runs.experiment import Experiment
 
 AT_ONCE = 64  # lives
@@ -30,7 +31,7 @@ class Lived(NamedTuple):
     """What came of lives.
 
     Attributes:
-      score: mean return over the later half of a life.
+      score: mean return over the fraction of the life that the reward was judged by.
       late: mean return over its last quarter.
       finished: share of the last quarter's episodes that terminated (boxes that were opened).
       solved: episodes before `IN_A_ROW` in a row earned more than half of what is possible; `NEVER` if none did.
@@ -59,8 +60,8 @@ class Streak(NamedTuple):
         return Streak(jnp.where(last, 0.0, earned), row, episodes, jnp.where(now, episodes - IN_A_ROW, self.solved))
 
 
-def life(lifetime: Lifetime, theta: Theta, possible: Float[Array, ""], key: PRNGKeyArray) -> Lived:
-    """One life in one stream."""
+def life(lifetime: Lifetime, theta: Theta, possible: Float[Array, ""], final: float, key: PRNGKeyArray) -> Lived:
+    """One life in one stream; its last fraction `final` is its score."""
     key_birth, key_life = jax.random.split(key)
     newborn = lifetime.start(theta, key_birth)
 
@@ -79,7 +80,11 @@ def life(lifetime: Lifetime, theta: Theta, possible: Float[Array, ""], key: PRNG
     late = lifetime.updates * 3 // 4
     finished = jnp.sum(terminated[late:]) / jnp.maximum(jnp.sum(ended[late:]), 1)
     return Lived(
-        jnp.mean(returns[lifetime.updates // 2 :]), jnp.mean(returns[late:]), finished, streak.solved, possible
+        jnp.mean(returns[round((1 - final) * lifetime.updates) :]),
+        jnp.mean(returns[late:]),
+        finished,
+        streak.solved,
+        possible,
     )
 
 
@@ -121,12 +126,14 @@ def by_hand(agent: ActorCritic, setting: Setting) -> Rule:
 def _program(e: Experiment, tasks: TaskFamily, updates: int, optimizer: str | None) -> Any:
     """Lives side by side, each with a task, a key, and numbers; with the learned reward if there is no optimizer."""
     usual = replace(e.lifetime(e.families[0]), tasks=tasks, updates=updates)
+    assert isinstance(e.objective, LifetimeReturn)
+    final = e.objective.final
     jax.eval_shape(usual.policy.init, jax.random.key(0))  # builds the environment here, not inside a loop
 
     def one(theta: Theta, numbers: Numbers, task: Any, key: PRNGKeyArray) -> Lived:
         rule = e.rule if optimizer is None else by_hand(agent_of(e), Setting(optimizer, numbers))
         possible = tasks.best_return(task) if isinstance(tasks, Rooms) else jnp.asarray(TREASURE)
-        return life(replace(usual, tasks=Given(tasks, task), rule=rule), theta, possible, key)
+        return life(replace(usual, tasks=Given(tasks, task), rule=rule), theta, possible, final, key)
 
     return jax.jit(jax.vmap(one, (None, 0, 0, 0)))
 

@@ -1,14 +1,15 @@
 """Learned rewards beside the task's own and a count bonus: Random ABC, Key-Box (Zheng et al. 2020), and DeepSea.
 
-    python -m runs.intrinsic_study [--worlds rooms sea] [--tasks N] [--agents N] [--steps N] [--json PATH]
+    python -m runs.intrinsic_study [--worlds abc rooms sea] [--tasks N] [--agents N] [--steps N] [--json PATH]
 
-Declared before anything is run: the recipes `intrinsic-places` and `intrinsic-sea` at their own settings. All agents
-are tables that learn by A2C in one stream. A2C alone and A2C with a count bonus are tuned for each task, with as many
-environment steps as the reward was learned with: the best of a grid of optimizers, learning rates, entropies and
-bonuses, by what the reward is judged by, the mean return over the later half of a life. Then all live in fresh tasks,
-several agents in each, the same for all. In rooms, what counts is the last quarter of a life, as a share of what
-somebody earns who knows the task, and how many episodes of Key-Box end in an open box; the larger rooms are of a size
-that no reward was learned on. In seas, of such sizes too, it is the episodes before ten in a row find the treasure.
+Declared before anything is run: the recipes `intrinsic-abc`, `intrinsic-places` (Random ABC and Key-Box together) and
+`intrinsic-sea` at their own settings. All agents are tables that learn by A2C in one stream. A2C alone and A2C with a
+count bonus are tuned for each task, with as many environment steps as the reward was learned with: the best of a grid
+of optimizers, learning rates, entropies and bonuses, by what the reward is judged by, the mean return over a life or
+its later half. Then all live in fresh tasks, several agents in each, the same for all. In rooms, what counts is the
+last quarter of a life, as a share of what somebody earns who knows the task, and how many episodes of Key-Box end in an
+open box; the larger rooms are of a size that no reward was learned on. In seas, of such sizes too, it is the episodes
+before ten in a row find the treasure.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from runs import catalogue
 from runs.devices import prepare
 from runs.intrinsic_lives import IN_A_ROW, NEVER, Lived, Lives, Numbers, Setting, live
 from runs.schedule_study import trained
-from runs.statistics import Interval, bootstrap, median
+from runs.statistics import Interval, bootstrap
 
 RATES = {"Adam": (0.01, 0.03, 0.1), "SGD": (1.0, 3.0, 5.0)}
 ENTROPIES = (0.005, 0.03)
@@ -40,15 +41,23 @@ BONUSES = (0.0, 0.03, 0.1, 0.3)
 
 @dataclass(frozen=True)
 class World:
-    """What a recipe is held to: families of tasks that are lived in anew, and for how many updates."""
+    """What a recipe is held to: names, families of tasks that are lived in anew, and for how many updates."""
 
     recipe: str
-    held_out: tuple[tuple[TaskFamily, int], ...]
+    held_out: tuple[tuple[str, TaskFamily, int], ...]
 
 
-ROOMS = ((families.random_abc(), 150), (families.key_box(), 150), (families.key_box(9, 54), 800))
-SEAS = tuple((families.deep_sea(size), 2000) for size in (10, 12, 14))
-WORLDS = {"rooms": World("intrinsic-places", ROOMS), "sea": World("intrinsic-sea", SEAS)}
+ROOMS = (
+    ("Random ABC 5x5", families.random_abc(), 150),
+    ("Key-Box 5x5", families.key_box(), 150),
+    ("Key-Box 9x9", families.key_box(9, 54), 800),
+)
+SEAS = tuple((f"DeepSea {size}", families.deep_sea(size), 2000) for size in (10, 12, 14))
+WORLDS = {
+    "abc": World("intrinsic-abc", ROOMS[:1]),
+    "rooms": World("intrinsic-places", ROOMS),
+    "sea": World("intrinsic-sea", SEAS),
+}
 
 
 def grid() -> list[Setting]:
@@ -117,7 +126,7 @@ def row(task: str, name: str, setting: str, lived: Lived) -> Row:
         bootstrap(share, np.stack([earned, possible])),
         bootstrap(lambda x: np.mean(x, axis=(-2, -1)), finished),
         float(np.mean(lived.solved < NEVER)),
-        bootstrap(median, np.median(lived.solved, axis=1)[:, None]),
+        bootstrap(lambda x: np.median(x[..., 0], axis=-1), np.median(lived.solved, axis=1)[:, None]),
     )
 
 
@@ -129,7 +138,7 @@ def compare(world: World, steps: int | None, tasks: int, agents: int) -> Iterato
     root = jax.random.fold_in(jax.random.key(1_000_003), e.seed)
     print(f"{e.name}:", file=sys.stderr, flush=True)
     theta, _ = trained(e)
-    for n, (family, updates) in enumerate(world.held_out):
+    for n, (task, family, updates) in enumerate(world.held_out):
         key_tune, key_draw, key_live = jax.random.split(jax.random.fold_in(root, n), 3)
         drawn = jax.vmap(family.draw)(jax.random.split(key_draw, tasks))
         drawn = jax.tree.map(lambda x: jnp.repeat(x, agents, axis=0), drawn)
@@ -137,7 +146,7 @@ def compare(world: World, steps: int | None, tasks: int, agents: int) -> Iterato
         contenders: dict[str, Any] = {"learned reward": theta, **tuned(lives, key_tune)}
         for name, who in contenders.items():
             lived = jax.tree.map(lambda x: x.reshape(tasks, agents), live(lives, who, drawn, keys))
-            yield row(family.name, name, str(who) if isinstance(who, Setting) else "", lived)
+            yield row(task, name, str(who) if isinstance(who, Setting) else "", lived)
 
 
 def header() -> Iterator[str]:

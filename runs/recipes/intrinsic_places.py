@@ -1,4 +1,4 @@
-"""A reward that remembers places, for four rooms where what is worth going for is hidden. Minutes on two cores."""
+"""A reward that remembers places, for rooms where what is worth going for is hidden. A quarter of an hour on a core."""
 
 from learned_rl import families
 from learned_rl.networks import MLP, Network

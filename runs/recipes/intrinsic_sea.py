@@ -16,13 +16,13 @@ from truncation import FullES
 def experiment() -> Experiment:
     """Tables as agents, one stream, 400 episodes of bsuite's DeepSea 8, to be carried to deeper seas."""
     agent = ActorCritic(Coefficients(learning_rate=3.0, discount=0.99, entropy=0.005), Sgd())
-    steps = 150
+    steps = 200
     return Experiment(
         name="intrinsic-sea",
         rule=Intrinsic(agent, PlaceReward(streams=1)),
         families=(families.deep_sea(8),),
         outer=GradientDescent(FullES(horizon=40, lives=128, std=0.1, microbatch=64), 0.05, 0.1 ** (1 / steps)),
-        objective=LifetimeReturn(final=0.5),
+        objective=LifetimeReturn(),
         network=Network(MLP(())),
         inner=Inner(streams=1, steps=8, updates=400, segment=10),
         steps=steps,

@@ -33,7 +33,7 @@ def test_of_a_life_the_last_quarter_counts():
     """Somebody who never learns, in Key-Box: episodes that end by the box and not by time are finished."""
     tasks = families.key_box()
     lifetime = Lifetime(tasks, NoLearning(), Network(MLP(())), streams=1, steps=8, updates=40)
-    lived = jax.jit(lambda key: life(lifetime, (), jnp.asarray(1.0), key))(jax.random.key(0))
+    lived = jax.jit(lambda key: life(lifetime, (), jnp.asarray(1.0), 0.5, key))(jax.random.key(0))
     keys = jax.random.split(jax.random.split(jax.random.key(0))[1], 40)
 
     def update(agent, key):
@@ -50,12 +50,13 @@ def test_of_a_life_the_last_quarter_counts():
 
 
 def test_a_row_is_a_share_of_the_possible_with_agents_of_a_task_averaged():
-    x = np.ones((5, 2))
-    found = row("rooms", "a2c", "", Lived(x, 0.5 * x, 0.25 * x, np.array([[1.0, NEVER]] * 5), 2 * x))
+    x, solved = np.ones((5, 2)), np.array([[3.0, 5.0]] * 4 + [[NEVER, NEVER]])
+    found = row("rooms", "a2c", "", Lived(x, 0.5 * x, 0.25 * x, solved, 2 * x))
     assert found.share == pytest.approx((0.25, 0.25, 0.25))
     assert found.finished == pytest.approx((0.25, 0.25, 0.25))
-    assert found.solved == 0.5
-    assert "never" not in str(found)
+    assert found.solved == 0.8
+    assert found.episodes.point == 4.0
+    assert "| 4 [4, " in str(found)
 
 
 def test_the_grid_has_both_optimizers_with_and_without_a_bonus():
@@ -77,4 +78,4 @@ def test_the_study_runs(tmp_path, capsys):
     rows = json.loads(path.read_text())
     assert [r["name"] for r in rows] == ["learned reward", "A2C", "A2C, count bonus"] * 3
     assert all(np.isfinite(r["share"]).all() for r in rows)
-    assert "KeyBox-9x9" in capsys.readouterr().out
+    assert "Key-Box 9x9" in capsys.readouterr().out
