@@ -126,8 +126,13 @@ def row(task: str, name: str, setting: str, lived: Lived) -> Row:
         bootstrap(share, np.stack([earned, possible])),
         bootstrap(lambda x: np.mean(x, axis=(-2, -1)), finished),
         float(np.mean(lived.solved < NEVER)),
-        bootstrap(lambda x: np.median(x[..., 0], axis=-1), np.median(lived.solved, axis=1)[:, None]),
+        bootstrap(lambda x: _middle(x[..., 0], axis=-1), _middle(lived.solved, axis=1)[:, None]),
     )
+
+
+def _middle(x: Any, axis: int) -> np.ndarray:
+    """The median; of two in the middle the later one, for a mean with `NEVER` says nothing."""
+    return np.quantile(x, 0.5, axis=axis, method="higher")
 
 
 def compare(world: World, steps: int | None, tasks: int, agents: int) -> Iterator[Row]:

@@ -55,8 +55,8 @@ def test_a_row_is_a_share_of_the_possible_with_agents_of_a_task_averaged():
     assert found.share == pytest.approx((0.25, 0.25, 0.25))
     assert found.finished == pytest.approx((0.25, 0.25, 0.25))
     assert found.solved == 0.8
-    assert found.episodes.point == 4.0
-    assert "| 4 [4, " in str(found)
+    assert found.episodes.point == 5.0
+    assert "| 5 [5, " in str(found)
 
 
 def test_the_grid_has_both_optimizers_with_and_without_a_bonus():
