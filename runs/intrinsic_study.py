@@ -117,7 +117,9 @@ def row(task: str, name: str, setting: str, lived: Lived) -> Row:
     earned, possible, finished = (np.mean(x, axis=1)[:, None] for x in (lived.late, lived.possible, lived.finished))
 
     def share(both: np.ndarray) -> np.ndarray:
-        return np.mean(both[..., 0, :, 0], axis=-1) / np.mean(both[..., 1, :, 0], axis=-1)
+        earned, possible = (np.mean(both[..., i, :, 0], axis=-1) for i in (0, 1))
+        some = possible > 0  # of few tasks, none may be worth anything
+        return np.where(some, earned / np.where(some, possible, 1.0), 0.0)
 
     return Row(
         task,
