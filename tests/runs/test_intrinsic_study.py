@@ -57,6 +57,8 @@ def test_a_row_is_a_share_of_the_possible_with_agents_of_a_task_averaged():
     assert found.solved == 0.8
     assert found.episodes.point == 5.0
     assert "| 5 [5, " in str(found)
+    worthless = row("rooms", "a2c", "", Lived(x, 0.0 * x, x, solved, 0.0 * x))
+    assert worthless.share == (0.0, 0.0, 0.0)  # of few tasks, none may be worth anything
 
 
 def test_the_grid_has_both_optimizers_with_and_without_a_bonus():
