@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from learned_rl.rules.schedule import Schedule
     from learned_rl.rules.self_tuning import SelfTuning
     from learned_rl.rules.varibad import VariBAD
+    from learned_rl.tally import Tally
     from learned_rl.trials import Trials
     from learned_rl.types import Rollout, Rule
 
@@ -78,6 +79,7 @@ _HOME = {
     "Schedule": "learned_rl.rules.schedule",
     "SelfTuning": "learned_rl.rules.self_tuning",
     "StateActionReward": "learned_rl.rules.intrinsic.learned",
+    "Tally": "learned_rl.tally",
     "Transformer": "learned_rl.memories",
     "Trials": "learned_rl.trials",
     "VariBAD": "learned_rl.rules.varibad",
@@ -136,6 +138,7 @@ __all__ = [
     "Schedule",
     "SelfTuning",
     "StateActionReward",
+    "Tally",
     "Transformer",
     "Trials",
     "VariBAD",

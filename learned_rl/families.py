@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from learned_rl import rooms
 from learned_rl.brax_tasks import BraxFamily
 from learned_rl.craftax_tasks import CraftaxFamily
-from learned_rl.few_shot_tasks import Bandit, TabularMDP
+from learned_rl.few_shot_tasks import Bandit, SeededMDP, TabularMDP
 from learned_rl.goal_tasks import GoalGrid, Navigation
 from learned_rl.grid_tasks import GridWorld, Kind, RandomGridWorld
 from learned_rl.gymnax_tasks import GymnaxFamily
@@ -252,7 +252,7 @@ def bandit_trials(arms: int = 5, pulls: int = 10) -> Trials:
 
 def mdp_trials(episodes: int = 10) -> Trials:
     """Trials of `episodes` episodes of ten steps in a random MDP of ten states and five actions."""
-    return Trials(TabularMDP(), episodes)
+    return Trials(SeededMDP(), episodes)
 
 
 def goal_grid_trials(episodes: int = 4) -> Trials:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
 
 from learned_rl.types import Discrete, TimeStep
 
@@ -97,24 +97,54 @@ class TabularMDP:
     def actions(self) -> Discrete:
         return Discrete(self.choices)
 
-    def draw(self, key: PRNGKeyArray) -> Chances:
+    def draw(self, key: PRNGKeyArray) -> PyTree:
+        """A `Chances`."""
         key_reward, key_following = jax.random.split(key)
         pairs = (self.states, self.choices)
         # A flat Dirichlet is a vector of exponentials over their sum.
         weights = jax.random.exponential(key_following, (*pairs, self.states))
         return Chances(1.0 + jax.random.normal(key_reward, pairs), weights / weights.sum(axis=-1, keepdims=True))
 
-    def reset(self, task: Chances, key: PRNGKeyArray) -> tuple[Place, Float[Array, " states"]]:
+    def reset(self, task: PyTree, key: PRNGKeyArray) -> tuple[Place, Float[Array, " states"]]:
         zero = jnp.zeros((), jnp.int32)
         return Place(zero, zero), jax.nn.one_hot(zero, self.states)
 
-    def step(self, task: Chances, state: Place, action: Int[Array, ""], key: PRNGKeyArray) -> tuple[Place, TimeStep]:
+    def step(self, task: PyTree, state: Place, action: Int[Array, ""], key: PRNGKeyArray) -> tuple[Place, TimeStep]:
         key_reward, key_following = jax.random.split(key)
-        reward = task.reward[state.state, action] + jax.random.normal(key_reward)
+        mean, chances = self.row(task, state.state, action)
         # By inversion: one uniform number. The last sum may fall short of 1 by rounding.
-        reached = jnp.cumsum(task.following[state.state, action]) <= jax.random.uniform(key_following)
+        reached = jnp.cumsum(chances) <= jax.random.uniform(key_following)
         following = jnp.minimum(jnp.sum(reached), self.states - 1).astype(jnp.int32)
         after = Place(following, state.steps + 1)
         return after, TimeStep(
-            reward, jnp.ones(()), after.steps >= self.horizon, jax.nn.one_hot(following, self.states)
+            mean + jax.random.normal(key_reward),
+            jnp.ones(()),
+            after.steps >= self.horizon,
+            jax.nn.one_hot(following, self.states),
         )
+
+    def row(
+        self, task: PyTree, state: Int[Array, ""], action: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, " S"]]:
+        """`(mean reward, chances of the next state)` of an action in a state."""
+        return task.reward[state, action], task.following[state, action]
+
+
+@dataclass(frozen=True)
+class SeededMDP(TabularMDP):
+    """`TabularMDP` whose task is a seed: a row of its tables is drawn when it is looked at, the same every time.
+
+    The distribution is the same, the draws are others. It is for `Trials`, which draw a task at every step in case a
+    trial ends there: two numbers instead of 550.
+    """
+
+    def draw(self, key: PRNGKeyArray) -> UInt32[Array, "2"]:
+        return jax.random.key_data(key)
+
+    def row(
+        self, task: UInt32[Array, "2"], state: Int[Array, ""], action: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, " S"]]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(task), state * self.choices + action)
+        key_reward, key_following = jax.random.split(key)
+        weights = jax.random.exponential(key_following, (self.states,))
+        return 1.0 + jax.random.normal(key_reward), weights / weights.sum()

@@ -13,7 +13,7 @@ Settings with pure methods, for features `x` that a body made of observations; `
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -214,6 +214,3 @@ def _sinusoids(position: Int[Array, "T B"], width: int) -> Float[Array, "T B wid
 def _norm(scale: Float[Array, " width"], x: Float[Array, "... width"]) -> Float[Array, "... width"]:
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     return scale * centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-6)
-
-
-RecurrentMemory: TypeAlias = GRU | Transformer

@@ -14,6 +14,7 @@ from learned_rl.hypernetwork import Hypernetwork, Linear
 from learned_rl.layers import loudness, orthogonal
 from learned_rl.memories import GRU, Transformer
 from learned_rl.rollout import restart
+from learned_rl.tally import Tally
 from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Layers, Memory, Outputs, Params, Rollout
 
 
@@ -217,13 +218,13 @@ class Network:
 
     Attributes:
       body: `MLP` or `CNN`.
-      memory: `GRU` or `Transformer` after the body; None for none.
+      memory: `GRU`, `Transformer` or `Tally` after the body; None for none.
       separate: whether the rule's heads (the value, say) get a body of their own. Not with a memory: all read it.
       readout: `Linear`, or `Hypernetwork`: what makes the policy of the features.
     """
 
     body: MLP | CNN = MLP()
-    memory: GRU | Transformer | None = None
+    memory: GRU | Transformer | Tally | None = None
     separate: bool = True
     readout: Linear | Hypernetwork = Linear()
 

@@ -50,6 +50,7 @@ from learned_rl.rules.rl2 import RL2
 from learned_rl.rules.schedule import Schedule
 from learned_rl.rules.self_tuning import SelfTuning
 from learned_rl.rules.varibad import Decoder, VariBAD
+from learned_rl.tally import Tally
 from learned_rl.types import Continuous, Discrete
 
 # By role: where a field's default is of one role, any other of that role may stand in it. A new rule is a new line.
@@ -104,7 +105,7 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
     "blueprint": {"blueprint": Blueprint},
     "network": {"network": Network, "action_network": ActionNetwork, "belief_network": BeliefNetwork},
     "body": {"mlp": MLP, "cnn": CNN},
-    "memory": {"gru": GRU, "transformer": Transformer},
+    "memory": {"gru": GRU, "tally": Tally, "transformer": Transformer},
     "decoder": {"decoder": Decoder},
     "readout": {"linear": Linear, "hypernetwork": Hypernetwork},
     "actions": {"discrete": Discrete, "continuous": Continuous},

@@ -10,11 +10,13 @@ import numpy as np
 from learned_rl.hypernetwork import Hypernetwork
 from learned_rl.memories import GRU, Transformer
 from learned_rl.networks import MLP, Network
+from learned_rl.tally import Tally
 from learned_rl.types import Actions, Continuous, Discrete, Rollout, TimeStep
 
 SMALL = Network(MLP((8,)))
 RECURRENT = Network(MLP((8,)), memory=GRU(6), separate=False)
 ATTENTIVE = Network(MLP((8,)), memory=Transformer(8, heads=2, layers=2, window=3), separate=False)
+TALLYING = Network(MLP((8,)), memory=Tally(6, cells=3, values=4, layers=2), separate=False)
 HYPER = Network(MLP((8,)), memory=GRU(6), separate=False, readout=Hypernetwork((5,)))
 
 

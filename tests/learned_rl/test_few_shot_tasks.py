@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from learned_rl.bandit_oracle import bayes_optimum, greedy
-from learned_rl.few_shot_tasks import Bandit, Chances, TabularMDP
+from learned_rl.few_shot_tasks import Bandit, Chances, SeededMDP, TabularMDP
 from learned_rl.types import TaskFamily
 
 
@@ -51,9 +51,16 @@ def test_a_drawn_process_is_walked_as_it_says():
     np.testing.assert_array_equal(tasks.reset(task, jax.random.key(1))[1], [1, 0, 0])
 
 
-def test_processes_have_the_published_distribution():
-    tasks = TabularMDP()
-    drawn = jax.jit(jax.vmap(tasks.draw))(jax.random.split(jax.random.key(0), 200))
+def tables(tasks, task):
+    """All rows of a task."""
+    states, choices = jnp.arange(tasks.states), jnp.arange(tasks.choices)
+    return Chances(*jax.vmap(lambda s: jax.vmap(lambda a: tasks.row(task, s, a))(choices))(states))
+
+
+@pytest.mark.parametrize("tasks", [TabularMDP(), SeededMDP()], ids=["tables", "seeded"])
+def test_processes_have_the_published_distribution(tasks):
+    tasks_drawn = jax.jit(jax.vmap(tasks.draw))(jax.random.split(jax.random.key(0), 200))
+    drawn = jax.jit(jax.vmap(lambda task: tables(tasks, task)))(tasks_drawn)
     assert drawn.reward.shape == (200, 10, 5)
     assert drawn.following.shape == (200, 10, 5, 10)
     np.testing.assert_allclose(drawn.following.sum(axis=-1), 1, rtol=1e-5)
@@ -62,7 +69,7 @@ def test_processes_have_the_published_distribution():
     assert abs(drawn.reward.mean() - 1) < 4 / 100
     assert drawn.reward.std() == pytest.approx(1, rel=0.03)
     one = jax.tree.map(lambda x: x[0], drawn)
-    out = played(tasks, one, jnp.full(20_000, 3), jax.random.key(1))
+    out = played(tasks, jax.tree.map(lambda x: x[0], tasks_drawn), jnp.full(20_000, 3), jax.random.key(1))
     before = np.concatenate([[0], out.next_obs.argmax(axis=1)[:-1]])
     noise = out.reward - one.reward[before, 3]
     assert abs(noise.mean()) < 4 / 20_000**0.5

@@ -9,6 +9,7 @@ import pytest
 from learned_rl.hypernetwork import Hypernetwork
 from learned_rl.memories import GRU, Transformer
 from learned_rl.networks import MLP, Network
+from learned_rl.tally import Tally
 from learned_rl.types import Continuous, Discrete, Heads
 from tests.probes import HYPER, jitter, made
 
@@ -77,6 +78,35 @@ def test_attention_is_that_of_jax_and_positions_count_from_the_episode_s_beginni
         np.testing.assert_allclose(y[episode], jnp.moveaxis(norm(params["scale"], h), 0, 1), atol=1e-5)
 
 
+def test_a_tally_is_a_table_of_sums_that_is_filled_where_an_event_began_and_read_where_the_agent_is():
+    memory = Tally(5, cells=3, values=4)
+    params = jitter(memory.init(jax.random.key(0), 2), jax.random.key(1), 0.3)
+    x = jax.random.normal(jax.random.key(2), (6, 1, 2))
+    begins = jnp.zeros((6, 1), bool).at[4].set(True)
+    y = memory.unroll(params, memory.start(1), x, begins)
+    (params,) = params
+
+    def layer(x, at):
+        return x @ at["w"] + at["b"]
+
+    def dense(x, layers):
+        return layer(jax.nn.relu(layer(x, layers[0])), layers[1])
+
+    h = layer(x[:, 0], params["said"])
+    at = jax.nn.softmax(4 * layer(h, params["address"]), axis=-1)
+    for episode in (range(4), range(4, 6)):
+        table = np.zeros((3, 5))
+        for t in episode:
+            if t > episode[0]:
+                event = jax.nn.relu(dense(jnp.concatenate([h[t - 1], h[t]]), params["event"]))
+                table += np.outer(at[t - 1], np.append(event, 1.0))
+            *sums, count = np.asarray(at[t] @ table)
+            sums = np.array(sums)
+            told = np.concatenate([h[t], np.log1p(sums), sums / (1 + count), [np.log1p(count)]])
+            np.testing.assert_allclose(y[t, 0], h[t] + dense(told, params["recall"]), atol=2e-5)
+        assert table[:, -1].sum() == pytest.approx(len(episode) - 1, abs=1e-5)
+
+
 @pytest.mark.parametrize("actions", [Discrete(3), Continuous(2, (-1.0, -1.0), (1.0, 1.0))])
 def test_a_hypernetwork_starts_as_one_ordinary_network_for_all_tasks(actions):
     policy = HYPER.build((2,), actions, Heads())
@@ -108,6 +138,7 @@ def test_a_grown_hypernetwork_gives_every_stream_a_network_of_its_own():
         lambda: Transformer(width=10, heads=4),
         lambda: Transformer(layers=1000),
         lambda: Transformer(window=0),
+        lambda: Tally(cells=0),
         lambda: Hypernetwork(spread=-1.0),
         lambda: Network(MLP(), memory=GRU(4)),
     ],

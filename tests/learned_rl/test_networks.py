@@ -9,7 +9,7 @@ from learned_rl.memories import GRU
 from learned_rl.networks import CNN, Network, orthogonal
 from learned_rl.rollout import collect, restart, start_streams
 from learned_rl.types import Continuous, Discrete, Heads
-from tests.probes import ATTENTIVE, HYPER, RECURRENT, SMALL, MatchCue, Recall, made, reach
+from tests.probes import ATTENTIVE, HYPER, RECURRENT, SMALL, TALLYING, MatchCue, Recall, made, reach
 
 HEADS = Heads(flat={"value": 1, "prediction": 3}, per_action={"advantage": 2})
 
@@ -40,7 +40,9 @@ def test_streams_do_not_leak_into_each_other():
     np.testing.assert_array_equal(influence[:, 1:], 0)
 
 
-@pytest.mark.parametrize("network", [RECURRENT, ATTENTIVE, HYPER], ids=["GRU", "transformer", "hypernetwork"])
+@pytest.mark.parametrize(
+    "network", [RECURRENT, ATTENTIVE, TALLYING, HYPER], ids=["GRU", "transformer", "tally", "hypernetwork"]
+)
 def test_replay_is_what_acting_said_across_episode_ends_and_rollouts(network):
     policy, params, rollout = made(network, Discrete(2), Heads(flat={"value": 1}))
     tasks = Recall(length=3)
