@@ -1,10 +1,12 @@
-"""RL^2 on Bernoulli bandits, beside the exact Bayes optimum (Duan et al. 2016, section 3.1).
+"""RL^2 on Bernoulli bandits and random MDPs, beside the Bayes optimum and what is published (Duan et al. 2016).
 
-    python -m runs.few_shot_study [--arms N ...] [--pulls N] [--seeds N] [--steps N] [--trials N] [--json PATH]
+    python -m runs.few_shot_study [--arms N ...] [--pulls N] [--mdps] [--seeds N ...] [--steps N] [--json PATH]
 
-Declared before anything is run: the recipe `rl2-bandit` at its own settings, the same for every number of arms, but for
-the scale of the rewards, which is half the pulls; every seed is reported. What is learned plays fresh trials, none of
-which it saw in training; the optimum is by dynamic programming over posteriors, where that can be enumerated.
+Declared before anything is run: for trials of up to twelve pulls the recipe `rl2-bandit` at its own settings, the same
+for every number of arms, but for the scale of the rewards, which is half the pulls; for longer ones `rl2-long-bandit`,
+and for MDPs `rl2-mdp`, in stages: what pays soon is learned first, then what pays late (`STAGES`). Every seed is
+reported. What is learned plays fresh trials, none of which it saw in training; the optimum is by dynamic programming
+over posteriors, where that can be enumerated.
 """
 
 import argparse
@@ -26,55 +28,94 @@ from learned_rl import families
 from learned_rl.bandit_oracle import bayes_optimum
 from learned_rl.blueprint import Blueprint
 from learned_rl.rules.rl2 import RL2
+from learned_rl.trials import Trials
 from learned_rl.types import Theta
 from meta_objectives.history import HistoryActorCritic
 from runs import catalogue
 from runs.devices import prepare
 from runs.experiment import Experiment
 from runs.learners import GradientDescent
-from runs.schedule_study import trained
+from runs.programs import Programs
 
 AT_ONCE = 10_000  # trials
 FEW = 12  # pulls: the posteriors of more are too many to enumerate
+PUBLISHED = {"Bandit-5-x100": 78.7, "Bandit-10-x100": 83.5, "Bandit-50-x100": 84.9, "TabularMDP-10x5-x10": 156.2}
+
+
+class Stage(NamedTuple):
+    """From a share of the steps on: how far the outer loop looks ahead, and how much entropy is worth to it.
+
+    Far ahead, what a single action brings drowns in what all later ones do; who knows already what pays soon can be
+    told the rest.
+    """
+
+    begins: float
+    discount: float
+    entropy: float
+
+
+STAGES = {
+    "rl2-bandit": (),
+    "rl2-long-bandit": (Stage(0.125, 0.98, 0.015), Stage(0.5, 0.99, 0.005)),
+    "rl2-mdp": (Stage(0.2, 0.95, 0.01), Stage(0.6, 0.95, 0.002)),
+}
 
 
 class Row(NamedTuple):
-    """What one seed came to: the mean return of fresh trials, its standard error, and what is possible."""
+    """What one seed came to: the mean return of fresh trials, its standard error, what is possible, and published."""
 
-    arms: int
-    pulls: int
+    tasks: str
     seed: int
     earned: float
     error: float
     optimum: float | None
+    published: float | None
     seconds: float
 
     def __str__(self) -> str:
-        share = f"{self.optimum:.3f} | {self.earned / self.optimum:.4f}" if self.optimum else " | "
-        earned = f"{self.earned:.3f} ± {self.error:.3f}"
-        return f"| {self.arms} | {self.pulls} | {self.seed} | {earned} | {share} | {self.seconds:.0f} |"
+        optimum = f"{self.optimum:.3f}, share {self.earned / self.optimum:.4f}" if self.optimum else ""
+        cells = (self.seed, f"{self.earned:.3f} ± {self.error:.3f}", optimum, self.published or "")
+        return f"| {self.tasks} | " + " | ".join(map(str, cells)) + f" | {self.seconds:.0f} |"
 
 
-def experiment(arms: int, pulls: int, seed: int, steps: int | None = None) -> Experiment:
-    """The recipe, for other bandits."""
-    usual = catalogue.recipe("rl2-bandit")
+def experiment(recipe: str, tasks: Trials, seed: int, steps: int | None = None) -> Experiment:
+    """The recipe, for other tasks."""
+    usual = catalogue.recipe(recipe)
     assert isinstance(usual.rule, RL2)
     assert isinstance(usual.objective, HistoryActorCritic)
     assert isinstance(usual.outer, GradientDescent)
-    tasks, steps = families.bandit_trials(arms, pulls), steps or usual.steps
-    every = math.gcd(usual.report_every, steps)
+    steps = steps or usual.steps
+    ends = [round(stage.begins * steps) for stage in STAGES[recipe]]
+    every = math.gcd(usual.report_every, steps, *ends)
     return replace(
         usual,
         rule=RL2(Blueprint.of(usual.rule.blueprint.network, tasks)),
         families=(tasks,),
         outer=replace(usual.outer, decay=usual.outer.decay ** (usual.steps / steps)),
-        objective=replace(usual.objective, scale=pulls / 2),
-        inner=replace(usual.inner, steps=pulls),
+        objective=replace(usual.objective, scale=tasks.episodes / 2) if recipe == "rl2-bandit" else usual.objective,
+        inner=usual.inner if recipe == "rl2-mdp" else replace(usual.inner, steps=tasks.episodes),
         steps=steps,
         report_every=every,
         checkpoint_every=every,
         seed=seed,
     )
+
+
+def learned(e: Experiment, stages: Sequence[Stage]) -> Theta:
+    """theta after all stages, the first being the experiment's own; the state, its optimizer's too, goes on."""
+    programs = Programs(e)
+    state, began = programs.birth(), time.monotonic()
+    changes = {round(stage.begins * e.steps): stage for stage in stages}
+    for first in range(0, e.steps, e.report_every):
+        if stage := changes.get(first):
+            objective = replace(e.objective, discount=stage.discount, entropy=stage.entropy)  # type: ignore[call-arg]
+            programs = Programs(replace(e, objective=objective))
+        state, metrics = programs.advance(state, first)
+        seconds = time.monotonic() - began
+        print(
+            f"  step {first + e.report_every}/{e.steps}: {metrics['meta/loss']:.4f} ({seconds:.0f} s)", file=sys.stderr
+        )
+    return e.outer.theta(state)
 
 
 @cache
@@ -96,26 +137,38 @@ def returns(e: Experiment, theta: Theta, trials: int, key: PRNGKeyArray) -> Floa
     return np.concatenate([np.asarray(play(theta, k)) for k in keys])
 
 
-def row(arms: int, pulls: int, seed: int, steps: int | None, trials: int) -> Row:
+def row(recipe: str, tasks: Trials, seed: int, steps: int | None, trials: int) -> Row:
     """Learns once, and plays."""
-    began, e = time.monotonic(), experiment(arms, pulls, seed, steps)
-    print(f"{e.families[0].name}, seed {seed}:", file=sys.stderr, flush=True)
-    earned = returns(e, trained(e)[0], trials, jax.random.fold_in(jax.random.key(1_000_003), seed))
+    began, e = time.monotonic(), experiment(recipe, tasks, seed, steps)
+    print(f"{tasks.name}, seed {seed}:", file=sys.stderr, flush=True)
+    theta = learned(e, STAGES[recipe])
+    earned = returns(e, theta, trials, jax.random.fold_in(jax.random.key(1_000_003), seed))
     error = float(earned.std(ddof=1) / len(earned) ** 0.5)
-    return Row(arms, pulls, seed, float(earned.mean()), error, _optimum(arms, pulls), time.monotonic() - began)
+    optimum = _optimum(tasks.tasks.actions.count, tasks.episodes) if recipe != "rl2-mdp" else None  # type: ignore[union-attr]
+    published = PUBLISHED.get(tasks.name)
+    return Row(tasks.name, seed, float(earned.mean()), error, optimum, published, time.monotonic() - began)
+
+
+def games(arms: Sequence[int], pulls: int, mdps: bool) -> Iterator[tuple[str, Trials]]:
+    """Recipes, and what they are played on."""
+    for count in arms:
+        yield "rl2-bandit" if pulls <= FEW else "rl2-long-bandit", families.bandit_trials(count, pulls)
+    if mdps:
+        yield "rl2-mdp", families.mdp_trials()
 
 
 def header() -> Iterator[str]:
     """Of the table."""
-    yield "| arms | pulls | seed | earned ± standard error | Bayes optimum | share | seconds |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| tasks | seed | earned ± standard error | Bayes optimum | published RL^2 | seconds |"
+    yield "|---|---|---|---|---|---|"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
     parser = argparse.ArgumentParser(prog="python -m runs.few_shot_study", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--arms", type=int, nargs="+", default=[5, 10, 50], metavar="N")
-    parser.add_argument("--pulls", type=int, default=10, metavar="N", help="of a trial")
+    parser.add_argument("--arms", type=int, nargs="*", default=[5, 10, 50], metavar="N", help="of bandits; or none")
+    parser.add_argument("--pulls", type=int, default=10, metavar="N", help="of a bandit's trial")
+    parser.add_argument("--mdps", action="store_true", help="random MDPs too, ten episodes each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="which ones")
     parser.add_argument("--steps", type=int, metavar="N", help="outer steps (the recipe's)")
     parser.add_argument("--trials", type=int, default=100_000, metavar="N", help="fresh ones")
@@ -124,9 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare()
     rows: list[dict[str, Any]] = []
     print(*header(), sep="\n", flush=True)
-    for arms in known.arms:
+    for recipe, tasks in games(known.arms, known.pulls, known.mdps):
         for seed in known.seeds:
-            found = row(arms, known.pulls, seed, known.steps, known.trials)
+            found = row(recipe, tasks, seed, known.steps, known.trials)
             print(found, flush=True)
             rows.append(found._asdict())
             if known.json:

@@ -5,6 +5,7 @@ import json
 import jax
 import pytest
 
+from learned_rl import families
 from learned_rl.bandit_oracle import bayes_optimum
 from runs import few_shot_study
 from runs.few_shot_study import Row
@@ -15,15 +16,17 @@ def test_the_study_runs_and_says_how_far_from_the_optimum_it_ends(tmp_path, caps
     words = ["--arms", "2", "--pulls", "3", "--seeds", "4", "--steps", "2", "--trials", "64", "--json"]
     assert few_shot_study.main([*words, str(path)]) == 0
     (row,) = json.loads(path.read_text())
-    assert (row["arms"], row["pulls"], row["seed"]) == (2, 3, 4)
+    assert (row["tasks"], row["seed"]) == ("Bandit-2-x3", 4)
     assert row["optimum"] == pytest.approx(bayes_optimum(2, 3))
     assert 0 < row["earned"] < 3
     *_, last = capsys.readouterr().out.strip().splitlines()
-    assert last.startswith(f"| 2 | 3 | 4 | {row['earned']:.3f} ± {row['error']:.3f} | {row['optimum']:.3f} | ")
+    assert last.startswith(
+        f"| Bandit-2-x3 | 4 | {row['earned']:.3f} ± {row['error']:.3f} | {row['optimum']:.3f}, share "
+    )
 
 
 def test_an_agent_that_has_learned_nothing_earns_half_its_pulls():
-    e = few_shot_study.experiment(arms=3, pulls=4, seed=5, steps=3)
+    e = few_shot_study.experiment("rl2-bandit", families.bandit_trials(3, 4), seed=5, steps=3)
     assert (e.steps, e.seed, e.inner.steps, e.objective.scale) == (3, 5, 4, 2.0)
     theta = jax.tree.map(lambda x: 0 * x, e.rule.init(jax.random.key(0)))
     earned = few_shot_study.returns(e, theta, 20_000, jax.random.key(1))
@@ -31,14 +34,54 @@ def test_an_agent_that_has_learned_nothing_earns_half_its_pulls():
     assert abs(earned.mean() - 2.0) < 4 * earned.std() / len(earned) ** 0.5
 
 
-def test_where_the_optimum_is_not_known_the_table_says_nothing():
-    assert str(Row(5, 100, 0, 74.0, 0.5, None, 9.0)) == "| 5 | 100 | 0 | 74.000 ± 0.500 |  |  | 9 |"
+def test_where_nothing_is_known_the_table_says_nothing():
+    assert (
+        str(Row("Bandit-7-x100", 0, 74.0, 0.5, None, None, 9.0)) == "| Bandit-7-x100 | 0 | 74.000 ± 0.500 |  |  | 9 |"
+    )
+    assert str(Row("Bandit-5-x100", 0, 74.0, 0.5, None, 78.7, 9.0)).endswith("|  | 78.7 | 9 |")
+
+
+@pytest.mark.parametrize("recipe", ["rl2-long-bandit", "rl2-mdp"])
+def test_stages_follow_one_another_where_they_begin_and_the_state_goes_on(recipe, monkeypatch):
+    seen = []
+
+    class Spied:
+        """Programs that only count."""
+
+        def __init__(self, e):
+            self.objective = e.objective
+
+        def birth(self):
+            return 0
+
+        def advance(self, state, first):
+            seen.append((state, first, self.objective.discount, self.objective.entropy))
+            return state + 1, {"meta/loss": 0.0}
+
+    (_, tasks), *_ = few_shot_study.games([5] if recipe == "rl2-long-bandit" else [], 100, mdps=True)
+    e = few_shot_study.experiment(recipe, tasks, seed=0, steps=40)
+    monkeypatch.setattr(few_shot_study, "Programs", Spied)
+    monkeypatch.setattr(type(e.outer), "theta", lambda self, state: state)
+    assert few_shot_study.learned(e, few_shot_study.STAGES[recipe]) == 40 // e.report_every
+    second, third = few_shot_study.STAGES[recipe]
+    assert [state for state, *_ in seen] == list(range(len(seen)))
+    for _, first, *ours in seen:
+        before, later = (first < 40 * stage.begins for stage in (second, third))
+        own = (e.objective.discount, e.objective.entropy)
+        assert tuple(ours) == (own if before else second[1:] if later else third[1:])
+    assert len({tuple(ours) for _, _, *ours in seen}) == 3
+
+
+def test_games_are_played_by_the_recipe_of_their_length():
+    assert [recipe for recipe, _ in few_shot_study.games([2, 3], 12, mdps=False)] == ["rl2-bandit"] * 2
+    assert [recipe for recipe, _ in few_shot_study.games([2], 13, mdps=True)] == ["rl2-long-bandit", "rl2-mdp"]
+    assert few_shot_study.experiment("rl2-long-bandit", families.bandit_trials(3, 20), 0).inner.steps == 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arms", [5, 10])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ten_pulls_are_played_within_one_percent_of_the_bayes_optimum(arms, seed):
-    found = few_shot_study.row(arms, 10, seed, None, 100_000)
+    found = few_shot_study.row("rl2-bandit", families.bandit_trials(arms, 10), seed, None, 100_000)
     print(found)
     assert found.earned > 0.99 * found.optimum
