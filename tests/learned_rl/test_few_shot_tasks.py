@@ -68,6 +68,10 @@ def test_processes_have_the_published_distribution(tasks):
     assert drawn.following.var() == pytest.approx(9 / 1100, rel=0.05)
     assert abs(drawn.reward.mean() - 1) < 4 / 100
     assert drawn.reward.std() == pytest.approx(1, rel=0.03)
+    # No two rows have to do with each other, nor what a row pays with where it leads.
+    first, second = drawn.reward[..., 0].ravel(), drawn.reward[..., 1].ravel()
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.09
+    assert max(abs(np.corrcoef(drawn.reward.ravel(), drawn.following[..., s].ravel())[0, 1]) for s in range(10)) < 0.04
     one = jax.tree.map(lambda x: x[0], drawn)
     out = played(tasks, jax.tree.map(lambda x: x[0], tasks_drawn), jnp.full(20_000, 3), jax.random.key(1))
     before = np.concatenate([[0], out.next_obs.argmax(axis=1)[:-1]])

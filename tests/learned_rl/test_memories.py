@@ -107,6 +107,20 @@ def test_a_tally_is_a_table_of_sums_that_is_filled_where_an_event_began_and_read
         assert table[:, -1].sum() == pytest.approx(len(episode) - 1, abs=1e-5)
 
 
+def test_what_was_tallied_before_is_known_until_an_episode_begins():
+    memory = Tally(5, cells=3, values=4)
+    params = jitter(memory.init(jax.random.key(0), 2), jax.random.key(1), 0.3)
+    x = jax.random.normal(jax.random.key(2), (7, 2, 2))
+    begins = jnp.zeros((7, 2), bool).at[5, 0].set(True)
+    whole, kept = memory.unroll(params, memory.start(2), x, begins), memory.start(2)
+    for t in range(3):
+        kept, _ = memory.step(params, kept, x[t])
+    np.testing.assert_allclose(memory.unroll(params, kept, x[3:], begins[3:]), whole[3:], atol=1e-5)
+    fresh = memory.unroll(params, memory.start(2), x[3:], begins[3:])
+    assert jnp.abs(fresh - whole[3:])[:2].max() > 1e-3
+    np.testing.assert_allclose(fresh[2:, 0], whole[5:, 0], atol=1e-5)
+
+
 @pytest.mark.parametrize("actions", [Discrete(3), Continuous(2, (-1.0, -1.0), (1.0, 1.0))])
 def test_a_hypernetwork_starts_as_one_ordinary_network_for_all_tasks(actions):
     policy = HYPER.build((2,), actions, Heads())
