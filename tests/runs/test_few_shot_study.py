@@ -85,3 +85,14 @@ def test_ten_pulls_are_played_within_one_percent_of_the_bayes_optimum(arms, seed
     found = few_shot_study.row("rl2-bandit", families.bandit_trials(arms, 10), seed, None, 100_000)
     print(found)
     assert found.earned > 0.99 * found.optimum
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "tasks", "greedy"),
+    [("rl2-long-bandit", families.bandit_trials(5, 100), 75.7), ("rl2-mdp", families.mdp_trials(), 149.9)],
+)
+def test_a_memory_that_counts_learns_to_explore_rather_than_to_do_what_looks_best_so_far(recipe, tasks, greedy):
+    found = few_shot_study.row(recipe, tasks, 0, None, 100_000)
+    print(found)
+    assert found.earned - 3 * found.error > greedy
