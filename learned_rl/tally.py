@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from learned_rl.layers import linear, mlp, start_linear, start_mlp
+from learned_rl.memories import MAX_LAYERS
 from learned_rl.types import Params
 
-MAX_LAYERS = 32  # a rule file must not be able to ask for a program without end
 SHARPNESS = 4.0  # of addresses: at birth some are told apart already, and Adam's small steps suffice to learn the rest
 
 
@@ -29,7 +29,14 @@ class Tallied(NamedTuple):
 
 
 class Events(NamedTuple):
-    """What T steps write: `w` at the cells `a` of the step before; `sees` is which of the events each step knows of."""
+    """What T steps write into one layer; the event of a step is what happened on the way to it.
+
+    Attributes:
+      address: where it is written, a_{t-1}; 0 where an episode begins.
+      entry: w_t.
+      sees: which events (last axis) a step (first axis) knows of: those of its episode, up to its own.
+      since: whether no episode has begun since the first of these steps, so that what was tallied before still counts.
+    """
 
     address: Float[Array, "T B cells"]
     entry: Float[Array, "T B values+1"]

@@ -2,11 +2,12 @@
 
     python -m runs.few_shot_study [--arms N ...] [--pulls N] [--mdps] [--seeds N ...] [--steps N] [--json PATH]
 
-Declared before anything is run: for trials of up to twelve pulls the recipe `rl2-bandit` at its own settings, the same
-for every number of arms, but for the scale of the rewards, which is half the pulls; for longer ones `rl2-long-bandit`,
-and for MDPs `rl2-mdp`, in stages: what pays soon is learned first, then what pays late (`STAGES`). Every seed is
-reported. What is learned plays fresh trials, none of which it saw in training; the optimum is by dynamic programming
-over posteriors, where that can be enumerated.
+Trials of up to twelve pulls are learned by the recipe `rl2-bandit` at its own settings, declared before anything was
+run and the same for every number of arms, but for the scale of the rewards, which is half the pulls; longer ones by
+`rl2-long-bandit` and MDPs by `rl2-mdp`, in stages (`STAGES`): what pays soon is learned first, then what pays late.
+The settings of these two were chosen by training with seed 0, so that other seeds say more. Every seed is reported.
+What is learned plays fresh trials, none of which it saw in training; the optimum is by dynamic programming over
+posteriors, where that can be enumerated.
 """
 
 import argparse
