@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from learned_rl.learned_optimizers.open import Open
     from learned_rl.learned_optimizers.recurrent import Optim4RL
     from learned_rl.learned_optimizers.residual import Residual
+    from learned_rl.ledger_network import LedgerNetwork
     from learned_rl.lifetime import Lifetime
     from learned_rl.memories import GRU, Transformer
     from learned_rl.networks import Network
@@ -57,6 +58,7 @@ _HOME = {
     "Hypernetwork": "learned_rl.hypernetwork",
     "Intrinsic": "learned_rl.rules.intrinsic.rule",
     "LPG": "learned_rl.rules.lpg",
+    "LedgerNetwork": "learned_rl.ledger_network",
     "Lifetime": "learned_rl.lifetime",
     "LifetimeReward": "learned_rl.rules.intrinsic.learned",
     "LifetimeValue": "learned_rl.rules.intrinsic.value",
@@ -118,6 +120,7 @@ __all__ = [
     "Guard",
     "Hypernetwork",
     "Intrinsic",
+    "LedgerNetwork",
     "Lifetime",
     "LifetimeReward",
     "LifetimeValue",

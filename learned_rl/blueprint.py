@@ -9,6 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from learned_rl.action_network import ActionNetwork
 from learned_rl.belief_network import BeliefNetwork
+from learned_rl.ledger_network import LedgerNetwork
 from learned_rl.networks import Network
 from learned_rl.types import Continuous, Discrete, Heads, Params, Policy, Rule, TaskFamily
 
@@ -26,12 +27,12 @@ class Blueprint:
       obs_shape, actions: as of the task families that the rule is for.
     """
 
-    network: Network | ActionNetwork | BeliefNetwork = Network()
+    network: Network | ActionNetwork | BeliefNetwork | LedgerNetwork = Network()
     obs_shape: tuple[int, ...] = (4,)
     actions: Discrete | Continuous = Discrete(2)
 
     @classmethod
-    def of(cls, network: Network | ActionNetwork | BeliefNetwork, tasks: TaskFamily) -> "Blueprint":
+    def of(cls, network: Network | ActionNetwork | BeliefNetwork | LedgerNetwork, tasks: TaskFamily) -> "Blueprint":
         """For tasks that are at hand."""
         return cls(network, tasks.obs_shape, tasks.actions)
 

@@ -245,14 +245,14 @@ def mdp(states: int = 10, choices: int = 5) -> TabularMDP:
     return TabularMDP(states, choices)
 
 
-def bandit_trials(arms: int = 5, pulls: int = 10) -> Trials:
+def bandit_trials(arms: int = 5, pulls: int = 10, credited: bool = False) -> Trials:
     """Trials of `pulls` pulls of `arms` arms that pay with probabilities from U(0, 1), drawn for each trial."""
-    return Trials(Bandit(arms), pulls)
+    return Trials(Bandit(arms), pulls, credited)
 
 
-def mdp_trials(episodes: int = 10) -> Trials:
+def mdp_trials(episodes: int = 10, credited: bool = False) -> Trials:
     """Trials of `episodes` episodes of ten steps in a random MDP of ten states and five actions."""
-    return Trials(SeededMDP(), episodes)
+    return Trials(SeededMDP(), episodes, credited)
 
 
 def goal_grid_trials(episodes: int = 4) -> Trials:

@@ -50,6 +50,10 @@ class Bandit:
         paid = (jax.random.uniform(key) < task[action]).astype(jnp.float32)
         return (), TimeStep(paid, jnp.zeros(()), jnp.ones((), bool), jnp.ones(1))
 
+    def credit(self, task: Float[Array, " arms"], state: tuple[()], action: Int[Array, ""]) -> Float[Array, ""]:
+        """Of an action, for `Trials`: minus the regret, p_a - max p."""
+        return task[action] - jnp.max(task)
+
 
 class Chances(NamedTuple):
     """A Markov decision process that was drawn.
@@ -122,6 +126,10 @@ class TabularMDP:
             after.steps >= self.horizon,
             jax.nn.one_hot(following, self.states),
         )
+
+    def credit(self, task: PyTree, state: Place, action: Int[Array, ""]) -> Float[Array, ""]:
+        """Of an action, for `Trials`: its mean reward."""
+        return self.row(task, state.state, action)[0]
 
     def row(
         self, task: PyTree, state: Int[Array, ""], action: Int[Array, ""]

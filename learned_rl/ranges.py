@@ -13,6 +13,9 @@ import numpy as np
 from learned_rl.samplers import Sampler
 from learned_rl.types import TaskFamily
 
+SAME_TASKS = ("label", "credited")
+"""Fields that change what a family is called or what its rewards are like, and not what is drawn from it."""
+
 Range: TypeAlias = Mapping[str, Any]
 Description: TypeAlias = Mapping[str, Any]
 
@@ -35,8 +38,8 @@ class Described(Protocol):
 def describe(tasks: TaskFamily) -> dict[str, Any]:
     """The description of a family.
 
-    For a family that is not `Described`, its type is the environment and its fields are the parameters, except for a
-    `label`, which changes nothing; a family in a field, as in `Trials`, belongs to the environment.
+    For a family that is not `Described`, its type is the environment and its fields are the parameters, except for
+    `SAME_TASKS`; a family in a field, as in `Trials`, belongs to the environment.
     """
     found = _parameters(tasks) if isinstance(tasks, Described) else _fields(tasks, "")
     return {"name": tasks.name, "environment": _environment(tasks), "ranges": dict(found)}
@@ -117,7 +120,7 @@ def _fields(value: Any, path: str) -> Iterator[tuple[str, Range]]:
 
 
 def _settings(value: Any) -> list[tuple[str, Any]]:
-    return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init and f.name != "label"]
+    return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init and f.name not in SAME_TASKS]
 
 
 def _range(value: Any) -> Range:

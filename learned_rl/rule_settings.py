@@ -22,6 +22,7 @@ from learned_rl.learned_optimizers.borrowed import AdafactorMLP, ElementMLP, Lea
 from learned_rl.learned_optimizers.open import Open
 from learned_rl.learned_optimizers.recurrent import Optim4RL, Recurrent
 from learned_rl.learned_optimizers.residual import Residual
+from learned_rl.ledger_network import LedgerNetwork
 from learned_rl.memories import GRU, Transformer
 from learned_rl.networks import CNN, MLP, Network
 from learned_rl.optimizers import Adam, ElementClippedAdam, Sgd
@@ -103,7 +104,12 @@ CLOSED_LIST: Mapping[str, Mapping[str, type]] = {
     },
     "values": {"categorical_values": CategoricalValues},
     "blueprint": {"blueprint": Blueprint},
-    "network": {"network": Network, "action_network": ActionNetwork, "belief_network": BeliefNetwork},
+    "network": {
+        "network": Network,
+        "action_network": ActionNetwork,
+        "belief_network": BeliefNetwork,
+        "ledger_network": LedgerNetwork,
+    },
     "body": {"mlp": MLP, "cnn": CNN},
     "memory": {"gru": GRU, "tally": Tally, "transformer": Transformer},
     "decoder": {"decoder": Decoder},

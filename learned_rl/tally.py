@@ -1,5 +1,6 @@
 """A memory that counts: what happened is added to the places where it happened, and recalled where the agent is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -91,14 +92,9 @@ class Tally:
         return [self._layer(*each) for each in zip(jax.random.split(key, self.layers), widths, strict=True)]
 
     def _layer(self, key: PRNGKeyArray, inputs: int) -> Params:
-        key_said, key_address, key_event, key_recall = jax.random.split(key, 4)
-        recalled = self.width + 2 * self.values + 1
-        return {
-            "said": start_linear(key_said, inputs, self.width),
-            "address": start_linear(key_address, self.width, self.cells),
-            "event": start_mlp(key_event, 2 * self.width, 2 * self.width, self.values),
-            "recall": start_mlp(key_recall, recalled, 2 * self.width, self.width),
-        }
+        *keys, key_recall = jax.random.split(key, 4)
+        recalled = start_mlp(key_recall, self.width + 2 * self.values + 1, 2 * self.width, self.width)
+        return start_tally(keys, inputs, self.width, self.cells, self.values) | {"recall": recalled}
 
     def start(self, streams: int) -> tuple[Tallied, ...]:
         shapes = (self.cells, self.values + 1), (self.cells,), (self.width,)
@@ -109,8 +105,8 @@ class Tally:
     ) -> tuple[tuple[Tallied, ...], Float[Array, "B width"]]:
         after = []
         for layer, kept in zip(params, memory, strict=True):
-            h, address = _said(layer, x)
-            written = kept.address[..., None] * _entry(layer, kept.said, h)[..., None, :]
+            h, address = say(layer, x)
+            written = kept.address[..., None] * happened(layer, kept.said, h)[..., None, :]
             after.append(Tallied(kept.sums + written, address, h))
             x = _read(layer, h, jnp.einsum("bc,bcv->bv", address, after[-1].sums))
         return tuple(after), x
@@ -119,44 +115,58 @@ class Tally:
         self, params: Params, memory: tuple[Tallied, ...], x: Float[Array, "T B F"], begins: Bool[Array, "T B"]
     ) -> Float[Array, "T B width"]:
         for layer, kept in zip(params, memory, strict=True):
-            h, address = _said(layer, x)
-            x = _read(layer, h, _recalled(kept, _events(layer, kept, h, address, begins), address))
+            h, address = say(layer, x)
+            x = _read(layer, h, recall(kept, collect_events(layer, kept, h, address, begins), address))
         return x
 
     def unroll_next(
         self, params: Params, memory: tuple[Tallied, ...], x: Array, begins: Array, other: Array
     ) -> Float[Array, "T B width"]:
         for layer, kept in zip(params, memory, strict=True):
-            (h, address), (next_h, next_address) = _said(layer, x), _said(layer, other)
-            events = _events(layer, kept, h, address, begins)
+            (h, address), (next_h, next_address) = say(layer, x), say(layer, other)
+            events = collect_events(layer, kept, h, address, begins)
             # All that led here, and the step from here to there, which nobody but itself sees.
             near = jnp.sum(next_address * address, axis=-1, keepdims=True)
-            recalled = _recalled(kept, events, next_address) + near * _entry(layer, h, next_h)
-            x, other = _read(layer, h, _recalled(kept, events, address)), _read(layer, next_h, recalled)
+            recalled = recall(kept, events, next_address) + near * happened(layer, h, next_h)
+            x, other = _read(layer, h, recall(kept, events, address)), _read(layer, next_h, recalled)
         return other
 
 
-def _said(layer: Params, x: Array) -> tuple[Float[Array, "*B width"], Float[Array, "*B cells"]]:
+def start_tally(keys: Sequence[PRNGKeyArray], inputs: int, width: int, cells: int, values: int) -> Params:
+    """Parameters of what is said, where, and what is written there."""
+    key_said, key_address, key_event = keys
+    return {
+        "said": start_linear(key_said, inputs, width),
+        "address": start_linear(key_address, width, cells),
+        "event": start_mlp(key_event, 2 * width, 2 * width, values),
+    }
+
+
+def say(layer: Params, x: Array) -> tuple[Float[Array, "*B width"], Float[Array, "*B cells"]]:
+    """h_t and a_t."""
     h = linear(layer["said"], x)
     return h, jax.nn.softmax(SHARPNESS * linear(layer["address"], h))
 
 
-def _entry(layer: Params, before: Array, h: Float[Array, "*B width"]) -> Float[Array, "*B values+1"]:
+def happened(layer: Params, before: Array, h: Float[Array, "*B width"]) -> Float[Array, "*B values+1"]:
+    """w_t, of what is said before and after."""
     entry = jax.nn.relu(mlp(layer["event"], jnp.concatenate([before, h], axis=-1)))
     return jnp.concatenate([entry, jnp.ones_like(entry[..., :1])], axis=-1)
 
 
-def _events(layer: Params, kept: Tallied, h: Array, address: Array, begins: Bool[Array, "T B"]) -> Events:
+def collect_events(layer: Params, kept: Tallied, h: Array, address: Array, begins: Bool[Array, "T B"]) -> Events:
+    """All that steps write, `kept` being what there was before them."""
+
     def before(first: Array, x: Array) -> Array:
         return jnp.where(begins[..., None], 0.0, jnp.concatenate([first[None], x[:-1]]))
 
     now = jnp.arange(len(h))[:, None]
     begun = jax.lax.cummax(jnp.where(begins, now, -1), axis=0)
     sees = (now >= now.T)[:, None] & (now[:, 0] >= begun[..., None])
-    return Events(before(kept.address, address), _entry(layer, before(kept.said, h), h), sees, begun < 0)
+    return Events(before(kept.address, address), happened(layer, before(kept.said, h), h), sees, begun < 0)
 
 
-def _recalled(kept: Tallied, events: Events, address: Float[Array, "T B cells"]) -> Float[Array, "T B values+1"]:
+def recall(kept: Tallied, events: Events, address: Float[Array, "T B cells"]) -> Float[Array, "T B values+1"]:
     """a_t M_t for every step, without any M_t."""
     near = jnp.einsum("tbc,sbc->tbs", address, events.address) * events.sees
     before = jnp.einsum("tbc,bcv->tbv", address, kept.sums) * events.since[..., None]

@@ -42,6 +42,10 @@ class Trials:
     Attributes:
       tasks: where trials are drawn from.
       episodes: how many make a trial.
+      credited: `reward` is `tasks.credit(task, state, action)`: what the action is worth on average, less what depends
+        on the task alone. What the agent sees, and remembers, is still what it was paid. For the outer loop, which
+        knows the tasks that it draws: the gradient of the return has the same mean, without the luck of payments and of
+        good tasks, which a learner can only average out (regret as a control variate). Returns are of the credit, too.
 
     Raises:
       ValueError: `episodes` is below 1.
@@ -49,10 +53,13 @@ class Trials:
 
     tasks: TaskFamily
     episodes: int = 10
+    credited: bool = False
 
     def __post_init__(self):
         if self.episodes < 1:
             raise ValueError(f"episodes={self.episodes} must be at least 1")
+        if self.credited and not hasattr(self.tasks, "credit"):
+            raise ValueError(f"credited: a {type(self.tasks).__name__} has no `credit`")
 
     @property
     def name(self) -> str:
@@ -86,8 +93,9 @@ class Trials:
         ended = state.ended + out.last
         over = ended >= self.episodes
         seen = (obs.ravel(), as_vector(self.actions, action), out.reward[None], out.last[None])
+        credit = self.tasks.credit(state.task, state.env, action) if self.credited else out.reward  # type: ignore
         step = TimeStep(
-            out.reward,
+            credit,
             1.0 - over.astype(jnp.float32),
             over,
             jnp.concatenate([jnp.asarray(x, jnp.float32) for x in seen]),

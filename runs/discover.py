@@ -34,11 +34,11 @@ def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str
             print(f"--{name} {value}")
         return {"configuration": settings}
     path: Path = known.run_dir or Path("out") / recipe
+    sharded = lives_over(experiment.outer.batches, known.devices)
     _check(experiment)
     held_out, notes = _held_out(experiment)
     if not (path / "checkpoints").exists():  # a run that goes on has them already
         loaded(experiment.sources, jax.eval_shape(experiment.rule.init, jax.random.key(0)), known.tracking_uri)
-    sharded = lives_over(experiment.outer.batches, known.devices)
     with recording(path, settings, known, experiment.name, _tags(experiment)) as (folder, journal, stop):
         with sharded:
             outcome = train(experiment, folder.path, journal, stop, known.quiet, known.tracking_uri)
@@ -55,6 +55,8 @@ def discover(known: argparse.Namespace, recipe: str, overrides: Mapping[str, str
 def _check(experiment: Experiment) -> None:
     """Finds before anything is written, and in seconds, what would otherwise fail in the middle of a compilation, or
     after the training."""
+    if experiment.transfer.suite:
+        catalogue.check_suite(experiment.transfer.suite)
     for name in experiment.transfer.against:
         catalogue.built_in(name)
     try:

@@ -2,11 +2,11 @@
 
     python -m runs.few_shot_study [--arms N ...] [--pulls N] [--mdps] [--seeds N ...] [--steps N] [--json PATH]
 
-Trials of up to twelve pulls are learned by the recipe `rl2-bandit` at its own settings, declared before anything was
-run and the same for every number of arms, but for the scale of the rewards, which is half the pulls; longer ones by
-`rl2-long-bandit` and MDPs by `rl2-mdp`, in stages (`STAGES`): what pays soon is learned first, then what pays late.
-The settings of these two were chosen by training with seed 0, so that other seeds say more. Every seed is reported.
-What is learned plays fresh trials, none of which it saw in training; the optimum is by dynamic programming over
+Bandits of up to ten arms and twelve pulls are learned by the recipe `rl2-bandit`, larger ones by `rl2-long-bandit` and
+MDPs by `rl2-mdp`, at the recipes' own settings: but for the number of pulls, which `rl2-bandit` halves for the scale of
+its rewards, and for fewer trials at once where there are more than ten arms, `FEW_STREAMS`. Settings were chosen by
+training with seed 0, so that other seeds say more; every seed is reported. What is learned plays fresh trials, none of
+which it saw in training, for what they pay, whatever it was trained on; the optimum is by dynamic programming over
 posteriors, where that can be enumerated.
 """
 
@@ -36,30 +36,13 @@ from runs import catalogue
 from runs.devices import prepare
 from runs.experiment import Experiment
 from runs.learners import GradientDescent
-from runs.programs import Programs
+from runs.schedule_study import trained
 
 AT_ONCE = 10_000  # trials
 FEW = 12  # pulls: the posteriors of more are too many to enumerate
+FEW_ARMS = 10
+FEW_STREAMS = 64
 PUBLISHED = {"Bandit-5-x100": 78.7, "Bandit-10-x100": 83.5, "Bandit-50-x100": 84.9, "TabularMDP-10x5-x10": 156.2}
-
-
-class Stage(NamedTuple):
-    """From a share of the steps on: how far the outer loop looks ahead, and how much entropy is worth to it.
-
-    Far ahead, what a single action brings drowns in what all later ones do; who knows already what pays soon can be
-    told the rest.
-    """
-
-    begins: float
-    discount: float
-    entropy: float
-
-
-STAGES = {
-    "rl2-bandit": (),
-    "rl2-long-bandit": (Stage(0.125, 0.98, 0.015), Stage(0.5, 0.99, 0.005)),
-    "rl2-mdp": (Stage(0.2, 0.95, 0.01), Stage(0.6, 0.95, 0.002)),
-}
 
 
 class Row(NamedTuple):
@@ -85,38 +68,26 @@ def experiment(recipe: str, tasks: Trials, seed: int, steps: int | None = None) 
     assert isinstance(usual.rule, RL2)
     assert isinstance(usual.objective, HistoryActorCritic)
     assert isinstance(usual.outer, GradientDescent)
+    assert isinstance(usual.families[0], Trials)
     steps = steps or usual.steps
-    ends = [round(stage.begins * steps) for stage in STAGES[recipe]]
-    every = math.gcd(usual.report_every, steps, *ends)
+    every = math.gcd(usual.report_every, steps)
+    many = tasks.actions.count > FEW_ARMS  # type: ignore[union-attr]
     return replace(
         usual,
         rule=RL2(Blueprint.of(usual.rule.blueprint.network, tasks)),
-        families=(tasks,),
+        families=(replace(tasks, credited=usual.families[0].credited),),
         outer=replace(usual.outer, decay=usual.outer.decay ** (usual.steps / steps)),
         objective=replace(usual.objective, scale=tasks.episodes / 2) if recipe == "rl2-bandit" else usual.objective,
-        inner=usual.inner if recipe == "rl2-mdp" else replace(usual.inner, steps=tasks.episodes),
+        inner=replace(
+            usual.inner,
+            steps=usual.inner.steps if recipe == "rl2-mdp" else tasks.episodes,
+            streams=FEW_STREAMS if many else usual.inner.streams,
+        ),
         steps=steps,
         report_every=every,
         checkpoint_every=every,
         seed=seed,
     )
-
-
-def learned(e: Experiment, stages: Sequence[Stage]) -> Theta:
-    """theta after all stages, the first being the experiment's own; the state, its optimizer's too, goes on."""
-    programs = Programs(e)
-    state, began = programs.birth(), time.monotonic()
-    changes = {round(stage.begins * e.steps): stage for stage in stages}
-    for first in range(0, e.steps, e.report_every):
-        if stage := changes.get(first):
-            objective = replace(e.objective, discount=stage.discount, entropy=stage.entropy)  # type: ignore[call-arg]
-            programs = Programs(replace(e, objective=objective))
-        state, metrics = programs.advance(state, first)
-        seconds = time.monotonic() - began
-        print(
-            f"  step {first + e.report_every}/{e.steps}: {metrics['meta/loss']:.4f} ({seconds:.0f} s)", file=sys.stderr
-        )
-    return e.outer.theta(state)
 
 
 @cache
@@ -125,8 +96,9 @@ def _optimum(arms: int, pulls: int) -> float | None:
 
 
 def returns(e: Experiment, theta: Theta, trials: int, key: PRNGKeyArray) -> Float[np.ndarray, " trials"]:
-    """Of fresh trials, at least as many as asked for."""
-    lifetime = replace(e.lifetime(e.families[0]), streams=min(AT_ONCE, trials))
+    """What fresh trials paid, at least as many as asked for."""
+    tasks = replace(e.families[0], credited=False)  # type: ignore[type-var]
+    lifetime = replace(e.lifetime(tasks), streams=min(AT_ONCE, trials))
 
     @jax.jit
     def play(theta: Theta, key: PRNGKeyArray) -> Float[Array, " streams"]:
@@ -142,7 +114,7 @@ def row(recipe: str, tasks: Trials, seed: int, steps: int | None, trials: int) -
     """Learns once, and plays."""
     began, e = time.monotonic(), experiment(recipe, tasks, seed, steps)
     print(f"{tasks.name}, seed {seed}:", file=sys.stderr, flush=True)
-    theta = learned(e, STAGES[recipe])
+    theta, _ = trained(e)
     earned = returns(e, theta, trials, jax.random.fold_in(jax.random.key(1_000_003), seed))
     error = float(earned.std(ddof=1) / len(earned) ** 0.5)
     optimum = _optimum(tasks.tasks.actions.count, tasks.episodes) if recipe != "rl2-mdp" else None  # type: ignore[union-attr]
@@ -153,7 +125,8 @@ def row(recipe: str, tasks: Trials, seed: int, steps: int | None, trials: int) -
 def games(arms: Sequence[int], pulls: int, mdps: bool) -> Iterator[tuple[str, Trials]]:
     """Recipes, and what they are played on."""
     for count in arms:
-        yield "rl2-bandit" if pulls <= FEW else "rl2-long-bandit", families.bandit_trials(count, pulls)
+        small = pulls <= FEW and count <= FEW_ARMS
+        yield "rl2-bandit" if small else "rl2-long-bandit", families.bandit_trials(count, pulls)
     if mdps:
         yield "rl2-mdp", families.mdp_trials()
 

@@ -1,6 +1,6 @@
 """Learned rewards beside the task's own and a count bonus: Random ABC, Key-Box (Zheng et al. 2020), and DeepSea.
 
-    python -m runs.intrinsic_study [--worlds abc rooms sea] [--tasks N] [--agents N] [--steps N] [--json PATH]
+    python -m runs.intrinsic_study [--worlds abc rooms sea] [--rule RULE] [--tasks N] [--agents N] [--json PATH]
 
 Declared before anything is run: the recipes `intrinsic-abc`, `intrinsic-places` (Random ABC and Key-Box together) and
 `intrinsic-sea` at their own settings. All agents are tables that learn by A2C in one stream. A2C alone and A2C with a
@@ -9,7 +9,7 @@ of optimizers, learning rates, entropies and bonuses, by what the reward is judg
 its later half. Then all live in fresh tasks, several agents in each, the same for all. In rooms, what counts is the
 last quarter of a life, as a share of what somebody earns who knows the task, and how many episodes of Key-Box end in an
 open box; the larger rooms are of a size that no reward was learned on. In seas, of such sizes too, it is the episodes
-before ten in a row find the treasure.
+before ten in a row find the treasure. With `--rule`, a reward that the recipe learned before is judged, not a new one.
 """
 
 import argparse
@@ -27,9 +27,11 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from learned_rl import families
-from learned_rl.types import TaskFamily
+from learned_rl.types import TaskFamily, Theta
 from runs import catalogue
 from runs.devices import prepare
+from runs.errors import ArtifactRefused, UsageError
+from runs.experiment import Experiment
 from runs.intrinsic_lives import IN_A_ROW, NEVER, Lived, Lives, Numbers, Setting, live
 from runs.schedule_study import trained
 from runs.statistics import Interval, bootstrap
@@ -50,7 +52,7 @@ class World:
 ROOMS = (
     ("Random ABC 5x5", families.random_abc(), 150),
     ("Key-Box 5x5", families.key_box(), 150),
-    ("Key-Box 9x9", families.key_box(9, 54), 800),
+    ("Key-Box 9x9", families.key_box(9, 54), 2700),  # at least 400 episodes
 )
 SEAS = tuple((f"DeepSea {size}", families.deep_sea(size), 2000) for size in (10, 12, 14))
 WORLDS = {
@@ -137,14 +139,30 @@ def _middle(x: Any, axis: int) -> np.ndarray:
     return np.quantile(x, 0.5, axis=axis, method="higher")
 
 
-def compare(world: World, steps: int | None, tasks: int, agents: int) -> Iterator[Row]:
-    """Learns a reward, tunes what stands beside it, and lets all live in fresh tasks."""
+def experiment(world: World, steps: int | None) -> Experiment:
+    """The recipe, or fewer steps of it."""
     e = catalogue.recipe(world.recipe)
-    if steps is not None:
-        e = replace(e, steps=steps, report_every=1, checkpoint_every=1)
+    return e if steps is None else replace(e, steps=steps, report_every=1, checkpoint_every=1)
+
+
+def learned(e: Experiment, address: str | None) -> Theta:
+    """theta of a rule that the recipe learned before, or of a new one.
+
+    Raises:
+      UsageError: the rule is not what the recipe learns.
+    """
+    if address is None:
+        print(f"{e.name}:", file=sys.stderr, flush=True)
+        return trained(e)[0]
+    _, rule, theta = catalogue.rule(address, None)
+    if rule != e.rule:
+        raise UsageError(f"--rule {address}: the recipe {e.name} learns another rule")
+    return theta
+
+
+def compare(world: World, e: Experiment, theta: Theta, tasks: int, agents: int) -> Iterator[Row]:
+    """Tunes what stands beside a reward, and lets all live in fresh tasks."""
     root = jax.random.fold_in(jax.random.key(1_000_003), e.seed)
-    print(f"{e.name}:", file=sys.stderr, flush=True)
-    theta, _ = trained(e)
     for n, (task, family, updates) in enumerate(world.held_out):
         key_tune, key_draw, key_live = jax.random.split(jax.random.fold_in(root, n), 3)
         drawn = jax.vmap(family.draw)(jax.random.split(key_draw, tasks))
@@ -171,14 +189,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worlds", nargs="+", choices=sorted(WORLDS), default=sorted(WORLDS))
     parser.add_argument("--tasks", type=int, default=100, metavar="N", help="fresh ones, of each family")
     parser.add_argument("--agents", type=int, default=8, metavar="N", help="in each task")
+    parser.add_argument("--rule", metavar="RULE", help="learned before; a folder or a name, for one world")
     parser.add_argument("--steps", type=int, metavar="N", help="outer steps (the recipe's)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write a machine-readable report here")
     known = parser.parse_args(arguments)
+    if known.rule and len(known.worlds) > 1:
+        parser.error("--rule is for one of --worlds")
     prepare()
     rows: list[dict[str, Any]] = []
     print(*header(), sep="\n", flush=True)
     for world in known.worlds:
-        for found in compare(WORLDS[world], known.steps, known.tasks, known.agents):
+        e = experiment(WORLDS[world], known.steps)
+        try:
+            theta = learned(e, known.rule)
+        except (UsageError, ArtifactRefused) as error:
+            parser.error(str(error))
+        for found in compare(WORLDS[world], e, theta, known.tasks, known.agents):
             print(found, flush=True)
             rows.append(found._asdict())
             if known.json:

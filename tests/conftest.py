@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import sys
 
 import jax
 
@@ -16,6 +17,10 @@ _cache = pathlib.Path(os.environ.get("LEARNED_RL_TEST_CACHE", pathlib.Path(__fil
 jax.config.update("jax_compilation_cache_dir", str(_cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+if sys.dont_write_bytecode:  # then each of dozens of child processes would compile a thousand modules for itself
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(_cache.parent / "bytecode")
 
 
 def pytest_configure(config):

@@ -1,10 +1,9 @@
-"""RL^2 on ten episodes of a random MDP of ten states (Duan et al. 2016, section 3.2). Ten minutes on a core."""
+"""RL^2 on ten episodes of a random MDP of ten states (Duan et al. 2016, section 3.2); the best published is 156.2."""
 
 from learned_rl import families
 from learned_rl.blueprint import Blueprint
-from learned_rl.networks import MLP, Network
+from learned_rl.ledger_network import LedgerNetwork
 from learned_rl.rules.rl2 import RL2
-from learned_rl.tally import Tally
 from meta_objectives.history import HistoryActorCritic
 from runs.experiment import Experiment, Inner, Transfer
 from runs.learners import GradientDescent
@@ -12,18 +11,17 @@ from truncation import TruncatedBackprop
 
 
 def experiment() -> Experiment:
-    tasks = families.mdp_trials()
-    steps = 2500
+    tasks = families.mdp_trials(credited=True)
+    steps = 700
     return Experiment(
         name="rl2-mdp",
-        rule=RL2(Blueprint.of(Network(MLP(()), memory=Tally(48, cells=16, values=48), separate=False), tasks)),
+        rule=RL2(Blueprint.of(LedgerNetwork(32, cells=16, values=16, hidden=48), tasks)),
         families=(tasks,),
         outer=GradientDescent(TruncatedBackprop(horizon=1, window=1, lives=1), 4e-3, 0.05 ** (1 / steps)),
-        # A trial is a hundred noisy steps: looking further ahead from the start, nothing is learned for long.
-        objective=HistoryActorCritic(discount=0.9, trace=0.9, entropy=0.01, critic=0.05, scale=5.0),
+        objective=HistoryActorCritic(discount=0.9, trace=0.9, entropy=0.03, critic=0.05, scale=5.0),
         inner=Inner(streams=256, steps=100, updates=1, segment=1),
         steps=steps,
-        report_every=25,
-        checkpoint_every=250,
+        report_every=20,
+        checkpoint_every=100,
         transfer=Transfer(suite=""),
     )

@@ -109,6 +109,7 @@ def test_families_of_ours_are_compared_by_their_fields():
     assert common(trials, families.bandit_trials(4, 10)) is None
     assert common(trials, families.bandit_trials(5, 20)) is None
     assert common(trials, families.bandit(5)) is None
+    assert common(trials, families.bandit_trials(credited=True)) == describe(trials)["ranges"]  # the same arms
     inside = Trials(families.cartpole(), 2)
     assert describe(inside)["environment"] == "Trials(CartPole-v1)"
     assert common(inside, Trials(families.cartpole_shifted(), 2)) is None

@@ -19,6 +19,7 @@ from learned_rl import rule_file
 from learned_rl.action_network import ActionNetwork
 from learned_rl.blueprint import Blueprint
 from learned_rl.hypernetwork import Hypernetwork
+from learned_rl.ledger_network import LedgerNetwork
 from learned_rl.memories import Transformer
 from learned_rl.networks import CNN, MLP, Network
 from learned_rl.optimizers import Adam, Sgd
@@ -383,7 +384,13 @@ REACHING = Continuous(2, (-1.0, -2.0), (1.0, 2.0))
 
 
 @pytest.mark.parametrize(
-    "blueprint", [Blueprint(AGENT, (4, 5, 1), REACHING), Blueprint(Network(MLP(())), (3,)), Blueprint(ActionNetwork())]
+    "blueprint",
+    [
+        Blueprint(AGENT, (4, 5, 1), REACHING),
+        Blueprint(Network(MLP(())), (3,)),
+        Blueprint(ActionNetwork()),
+        Blueprint(LedgerNetwork(cells=3)),
+    ],
 )
 def test_what_agents_are_comes_back_equal(blueprint):
     rule = RL2(blueprint)

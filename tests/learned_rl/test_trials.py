@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_rl import families
 from learned_rl.blueprint import Blueprint, inherited
+from learned_rl.few_shot_tasks import Bandit
 from learned_rl.lifetime import Lifetime
 from learned_rl.rollout import collect, start_streams
 from learned_rl.rules.rl2 import RL2
@@ -94,6 +96,31 @@ def test_task_episode_step_and_action_have_keys_of_their_own():
     tossed = np.stack(coins)
     agreement = (tossed[:, None] == tossed[None]).mean(axis=2)[np.triu_indices(len(tossed), 1)]
     assert np.all(np.abs(agreement - 0.5) < 4 * 0.5 / np.sqrt(200)), agreement  # 1 where a key is used twice
+
+
+@pytest.mark.parametrize("make", [families.bandit_trials, families.mdp_trials])
+def test_credit_is_the_mean_of_what_is_paid_but_for_the_task_and_nothing_else_is_different(make):
+    paid, credited = make(), make(credited=True)
+    state, _ = jax.vmap(paid.reset, (None, 0))((), jax.random.split(jax.random.key(0), 4))
+    keys, actions = jax.random.split(jax.random.key(1), 4000), jnp.arange(2)
+
+    def step(tasks):
+        every = jax.vmap(tasks.step, (None, None, None, 0))
+        return jax.jit(jax.vmap(jax.vmap(every, (None, None, 0, None)), (None, 0, None, None)))
+
+    (after, was), (after_credit, told) = (step(tasks)((), state, actions, keys) for tasks in (paid, credited))
+    jax.tree.map(np.testing.assert_array_equal, (after, was._replace(reward=told.reward)), (after_credit, told))
+    np.testing.assert_array_equal(told.reward, np.repeat(told.reward[..., :1], 4000, axis=-1))  # no luck in it
+    credit, mean = told.reward[..., 0], was.reward.mean(axis=-1)
+    assert len(np.unique(credit)) > 4  # of 4 tasks and 2 actions; the best arm's is 0
+    np.testing.assert_allclose(credit[:, 1] - credit[:, 0], mean[:, 1] - mean[:, 0], atol=0.08)
+
+
+def test_the_credit_of_an_arm_is_what_it_falls_short_of_the_best_one():
+    arms = jnp.array([0.25, 0.75, 0.5])
+    assert [float(Bandit(3).credit(arms, (), a)) for a in range(3)] == [-0.5, 0.0, -0.25]
+    with pytest.raises(ValueError, match="a Coins has no `credit`"):
+        Trials(Coins(length=3), credited=True)
 
 
 def test_real_actions_are_shown_as_they_are():
