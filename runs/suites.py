@@ -73,6 +73,16 @@ def rooms() -> Suite:
     return Suite(train=trials(7, 42), validation=trials(9, 54), test=trials(5, 30))
 
 
+def larger_rooms() -> Suite:
+    """The two of `rooms` whose treasure moves from life to life, in larger rooms, for at least 400 episodes."""
+
+    def trials(size: int, length: int) -> tuple[Trial, ...]:
+        tasks, updates = (families.random_abc(size, length), families.key_box(size, length)), length * 50
+        return tuple(Trial(family, Network(MLP(())), streams=1, steps=8, updates=updates) for family in tasks)
+
+    return Suite(train=trials(5, 30), validation=trials(7, 42), test=trials(9, 54))
+
+
 def smoke() -> Suite:
     """One tiny trial, to see that everything works."""
 

@@ -25,8 +25,8 @@ class RL2:
     In `Trials`, an agent sees its actions and rewards, and its memory lasts as long as a task does. What learns there
     is the memory's state; the parameters are the algorithm. theta is a tree of the agent's network, and the network
     says which algorithms there are: with a `GRU` the published one, with a `Transformer` the relatives of SNAIL
-    (Mishra et al. 2018), with a `Tally` those that count, with a `Hypernetwork` the recurrent hypernetwork of Beck et
-    al. 2023.
+    (Mishra et al. 2018), with a `Tally` those that count, with a `LedgerNetwork` those that count what followed each
+    action and treat all actions alike, with a `Hypernetwork` the recurrent hypernetwork of Beck et al. 2023.
 
     The head `value` is for objectives that want a baseline of the history, such as `HistoryActorCritic`.
 

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from learned_rl import families
@@ -41,58 +42,38 @@ def test_where_nothing_is_known_the_table_says_nothing():
     assert str(Row("Bandit-5-x100", 0, 74.0, 0.5, None, 78.7, 9.0)).endswith("|  | 78.7 | 9 |")
 
 
-@pytest.mark.parametrize("recipe", ["rl2-long-bandit", "rl2-mdp"])
-def test_stages_follow_one_another_where_they_begin_and_the_state_goes_on(recipe, monkeypatch):
-    seen = []
-
-    class Spied:
-        """Programs that only count."""
-
-        def __init__(self, e):
-            self.objective = e.objective
-
-        def birth(self):
-            return 0
-
-        def advance(self, state, first):
-            seen.append((state, first, self.objective.discount, self.objective.entropy))
-            return state + 1, {"meta/loss": 0.0}
-
-    (_, tasks), *_ = few_shot_study.games([5] if recipe == "rl2-long-bandit" else [], 100, mdps=True)
-    e = few_shot_study.experiment(recipe, tasks, seed=0, steps=40)
-    monkeypatch.setattr(few_shot_study, "Programs", Spied)
-    monkeypatch.setattr(type(e.outer), "theta", lambda self, state: state)
-    assert few_shot_study.learned(e, few_shot_study.STAGES[recipe]) == 40 // e.report_every
-    second, third = few_shot_study.STAGES[recipe]
-    assert [state for state, *_ in seen] == list(range(len(seen)))
-    for _, first, *ours in seen:
-        before, later = (first < 40 * stage.begins for stage in (second, third))
-        own = (e.objective.discount, e.objective.entropy)
-        assert tuple(ours) == (own if before else second[1:] if later else third[1:])
-    assert len({tuple(ours) for _, _, *ours in seen}) == 3
+def test_what_was_trained_on_credit_plays_for_what_is_paid():
+    e = few_shot_study.experiment("rl2-long-bandit", families.bandit_trials(3, 20), 0)
+    assert e.families[0].credited
+    earned = few_shot_study.returns(e, e.rule.init(jax.random.key(0)), 2_000, jax.random.key(1))
+    assert abs(earned.mean() - 10.0) < 4 * earned.std() / len(earned) ** 0.5
+    np.testing.assert_array_equal(earned, np.round(earned))
 
 
-def test_games_are_played_by_the_recipe_of_their_length():
+def test_games_are_played_by_the_recipe_of_their_size():
     assert [recipe for recipe, _ in few_shot_study.games([2, 3], 12, mdps=False)] == ["rl2-bandit"] * 2
+    assert [recipe for recipe, _ in few_shot_study.games([50], 10, mdps=False)] == ["rl2-long-bandit"]
     assert [recipe for recipe, _ in few_shot_study.games([2], 13, mdps=True)] == ["rl2-long-bandit", "rl2-mdp"]
-    assert few_shot_study.experiment("rl2-long-bandit", families.bandit_trials(3, 20), 0).inner.steps == 20
+    few, many = (few_shot_study.experiment("rl2-long-bandit", families.bandit_trials(n, 20), 0) for n in (10, 11))
+    assert (few.inner.steps, few.inner.streams, many.inner.streams) == (20, 256, 64)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arms", [5, 10])
+@pytest.mark.parametrize("arms", [5, 10, 50])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ten_pulls_are_played_within_one_percent_of_the_bayes_optimum(arms, seed):
-    found = few_shot_study.row("rl2-bandit", families.bandit_trials(arms, 10), seed, None, 100_000)
+    ((recipe, tasks),) = few_shot_study.games([arms], 10, mdps=False)
+    found = few_shot_study.row(recipe, tasks, seed, None, 100_000)
     print(found)
     assert found.earned > 0.99 * found.optimum
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "tasks", "greedy"),
-    [("rl2-long-bandit", families.bandit_trials(5, 100), 75.7), ("rl2-mdp", families.mdp_trials(), 149.9)],
+    ("recipe", "tasks", "wanted"),
+    [("rl2-long-bandit", families.bandit_trials(5, 100), 78.2), ("rl2-mdp", families.mdp_trials(), 155.0)],
 )
-def test_a_memory_that_counts_learns_to_explore_rather_than_to_do_what_looks_best_so_far(recipe, tasks, greedy):
+def test_who_keeps_accounts_learns_to_explore(recipe, tasks, wanted):
     found = few_shot_study.row(recipe, tasks, 0, None, 100_000)
     print(found)
-    assert found.earned - 3 * found.error > greedy
+    assert found.earned > wanted
