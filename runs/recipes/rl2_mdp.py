@@ -2,8 +2,9 @@
 
 from learned_rl import families
 from learned_rl.blueprint import Blueprint
-from learned_rl.ledger_network import LedgerNetwork
+from learned_rl.networks import MLP, Network
 from learned_rl.rules.rl2 import RL2
+from learned_rl.tally import Tally
 from meta_objectives.history import HistoryActorCritic
 from runs.experiment import Experiment, Inner, Transfer
 from runs.learners import GradientDescent
@@ -12,12 +13,13 @@ from truncation import TruncatedBackprop
 
 def experiment() -> Experiment:
     tasks = families.mdp_trials(credited=True)
-    steps = 700
+    steps = 1200
     return Experiment(
         name="rl2-mdp",
-        rule=RL2(Blueprint.of(LedgerNetwork(32, cells=16, values=16, hidden=48), tasks)),
+        rule=RL2(Blueprint.of(Network(MLP(()), memory=Tally(48, cells=16, values=48), separate=False), tasks)),
         families=(tasks,),
         outer=GradientDescent(TruncatedBackprop(horizon=1, window=1, lives=1), 4e-3, 0.05 ** (1 / steps)),
+        # A trial is a hundred steps of chance: looking further ahead from the start, learning begins late.
         objective=HistoryActorCritic(discount=0.9, trace=0.9, entropy=0.03, critic=0.05, scale=5.0),
         inner=Inner(streams=256, steps=100, updates=1, segment=1),
         steps=steps,

@@ -35,6 +35,11 @@ def test_an_agent_that_has_learned_nothing_earns_half_its_pulls():
     assert abs(earned.mean() - 2.0) < 4 * earned.std() / len(earned) ** 0.5
 
 
+def test_who_keeps_accounts_learns_in_eighty_steps():
+    found = few_shot_study.row("rl2-long-bandit", families.bandit_trials(3, 10), 0, 80, 2_000)
+    assert 6.0 < found.earned < found.optimum + 4 * found.error  # at random it is 5
+
+
 def test_where_nothing_is_known_the_table_says_nothing():
     assert (
         str(Row("Bandit-7-x100", 0, 74.0, 0.5, None, None, 9.0)) == "| Bandit-7-x100 | 0 | 74.000 ± 0.500 |  |  | 9 |"

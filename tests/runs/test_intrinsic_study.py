@@ -10,10 +10,11 @@ import pytest
 from learned_rl import families
 from learned_rl.lifetime import Lifetime
 from learned_rl.networks import MLP, Network
+from learned_rl.rule_file import load_rule
 from learned_rl.rules.none import NoLearning
-from runs import intrinsic_study
+from runs import catalogue, intrinsic_study
 from runs.intrinsic_lives import IN_A_ROW, NEVER, Lived, Streak, life
-from runs.intrinsic_study import grid, row
+from runs.intrinsic_study import WORLDS, experiment, grid, learned, row
 
 
 def test_ten_good_episodes_in_a_row_solve_a_task():
@@ -67,10 +68,26 @@ def test_the_grid_has_both_optimizers_with_and_without_a_bonus():
     assert sum(s.numbers.bonus == 0 for s in settings) == 12
 
 
-def test_an_unknown_world_is_bad_usage():
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--worlds moon", "invalid choice: 'moon'"),
+        ("--worlds abc rooms --rule intrinsic-places", "--rule is for one of --worlds"),
+        ("--worlds rooms --rule intrinsic-plazes", "perhaps you meant intrinsic-places"),
+        ("--worlds sea --rule intrinsic-places", "the recipe intrinsic-sea learns another rule"),
+    ],
+)
+def test_bad_usage(words, message, capsys):
     with pytest.raises(SystemExit) as stopped:
-        intrinsic_study.main(["--worlds", "moon"])
+        intrinsic_study.main(words.split())
     assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_reward_that_was_learned_before_is_taken_as_it_is():
+    e = experiment(WORLDS["rooms"], None)
+    theta = learned(e, "intrinsic-places")
+    jax.tree.map(np.testing.assert_array_equal, theta, load_rule(catalogue.shipped()["intrinsic-places"]).theta)
 
 
 @pytest.mark.slow
