@@ -246,7 +246,7 @@ def few_shot_bandits() -> Suite:
 
 
 def longer_bandits() -> Suite:
-    """Trials of twenty and forty pulls, for rules that were learned on trials of ten."""
+    """Trials of twenty and forty pulls, for rules that were learned on trials of ten, or of a hundred."""
 
     def trials(*pulls: int) -> tuple[Trial, ...]:
         network = Network(MLP(()), memory=GRU(64), separate=False)

@@ -1,4 +1,4 @@
-"""RL^2 on five Bernoulli arms and a hundred pulls (Duan et al. 2016); random earns 50, the best published 78.7."""
+"""RL^2 on five Bernoulli arms, a hundred pulls (Duan et al. 2016); random earns 50, their agent 78.7. Five minutes."""
 
 from learned_rl import families
 from learned_rl.blueprint import Blueprint

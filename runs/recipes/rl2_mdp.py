@@ -1,4 +1,4 @@
-"""RL^2 on ten episodes of a random MDP of ten states (Duan et al. 2016, section 3.2); the best published is 156.2."""
+"""RL^2 on ten episodes of a random MDP (Duan et al. 2016); random earns 100, their agent 156.2. Ten minutes."""
 
 from learned_rl import families
 from learned_rl.blueprint import Blueprint

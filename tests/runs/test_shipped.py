@@ -24,11 +24,12 @@ def test_every_one_is_whole_and_says_how_it_was_made(name):
     assert leaks({suite: catalogue.suite(suite).test}, name, recorded(rule.record) or ()) == []
 
 
-def test_the_bandit_player_earns_on_longer_trials_what_its_record_claims():
-    _, (rule, theta, record) = catalogue.loaded("rl2-bandit", None)
+@pytest.mark.parametrize("name", ["rl2-bandit", "rl2-long-bandit"])
+def test_a_bandit_player_earns_on_other_trials_what_its_record_claims(name):
+    _, (rule, theta, record) = catalogue.loaded(name, None)
     trial = catalogue.suite("longer_bandits").test[0]
     claimed = record["held_out"][trial.name]
     curves = train_agents(replace(trial, updates=2), rule, theta, seeds=2, seed=7)
     # 512 trials in each of two updates: a standard error of 0.1.
-    assert abs(curves.scores.mean() - claimed["rl2-bandit"]) < 0.4
+    assert abs(curves.scores.mean() - claimed[name]) < 0.4
     assert curves.scores.mean() > claimed["ppo"] + 1
