@@ -28,7 +28,7 @@ class LedgerPolicy:
         pi_i = W x_i,                               per action: W x_i;   flat heads: W mean_i x_i
 
     Nothing depends on the number of an action: if actions are permuted, so are the probabilities (the deep sets of
-    Zaheer et al. 2017, eq. 4), and the parameters are the same for any number of them.
+    Zaheer et al. 2017, eq. 4). The parameters are the same for any number of actions, but for heads `ONE_PER_ACTION`.
     """
 
     settings: "LedgerNetwork"
@@ -42,8 +42,8 @@ class LedgerPolicy:
         key_account, key_among, key_policy, key_flat, key_action, *keys_tally = jax.random.split(key, 8)
 
         def heads(key: PRNGKeyArray, sizes: dict[str, int]) -> Params:
-            keys = jax.random.split(key, max(1, len(sizes)))
-            return {k: start_linear(each, s.hidden, n) for each, (k, n) in zip(keys, sizes.items(), strict=False)}
+            keys = jax.random.split(key, len(sizes))
+            return {k: start_linear(each, s.hidden, n) for each, (k, n) in zip(keys, sizes.items(), strict=True)}
 
         return {
             "tally": start_tally(keys_tally, inputs, s.width, s.cells, s.values),

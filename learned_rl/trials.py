@@ -42,13 +42,13 @@ class Trials:
     Attributes:
       tasks: where trials are drawn from.
       episodes: how many make a trial.
-      credited: `reward` is `tasks.credit(task, state, action)`: what the action is worth on average, less what depends
-        on the task alone. What the agent sees, and remembers, is still what it was paid. For the outer loop, which
-        knows the tasks that it draws: the gradient of the return has the same mean, without the luck of payments and of
-        good tasks, which a learner can only average out (regret as a control variate). Returns are of the credit, too.
+      credited: `reward` is `tasks.credit(task, state, action)`: what a step pays on average, less a number of the
+        task's. What the agent sees, and remembers, is still what it was paid. For the outer loop, which knows the tasks
+        that it draws: undiscounted, in trials of one length, the gradient of the return has the same mean, without the
+        luck of payments and of good tasks that a learner can only average out. Returns are of the credit, too.
 
     Raises:
-      ValueError: `episodes` is below 1.
+      ValueError: `episodes` is below 1, or `tasks` has no `credit`.
     """
 
     tasks: TaskFamily
