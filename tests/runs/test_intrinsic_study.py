@@ -13,6 +13,7 @@ from learned_rl.networks import MLP, Network
 from learned_rl.rule_file import load_rule
 from learned_rl.rules.none import NoLearning
 from runs import catalogue, intrinsic_study
+from runs.errors import UsageError
 from runs.intrinsic_lives import IN_A_ROW, NEVER, Lived, Streak, life
 from runs.intrinsic_study import WORLDS, experiment, grid, learned, row
 
@@ -74,7 +75,6 @@ def test_the_grid_has_both_optimizers_with_and_without_a_bonus():
         ("--worlds moon", "invalid choice: 'moon'"),
         ("--worlds abc rooms --rule intrinsic-places", "--rule is for one of --worlds"),
         ("--worlds rooms --rule intrinsic-plazes", "perhaps you meant intrinsic-places"),
-        ("--worlds sea --rule intrinsic-places", "the recipe intrinsic-sea learns another rule"),
     ],
 )
 def test_bad_usage(words, message, capsys):
@@ -88,6 +88,8 @@ def test_a_reward_that_was_learned_before_is_taken_as_it_is():
     e = experiment(WORLDS["rooms"], None)
     theta = learned(e, "intrinsic-places")
     jax.tree.map(np.testing.assert_array_equal, theta, load_rule(catalogue.shipped()["intrinsic-places"]).theta)
+    with pytest.raises(UsageError, match="the recipe intrinsic-sea learns another rule"):
+        learned(experiment(WORLDS["sea"], None), "intrinsic-places")
 
 
 @pytest.mark.slow
