@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from learned_rl.distributions import Categorical, Distribution, Normal
 from learned_rl.layers import linear, mlp, start_linear, start_mlp
 from learned_rl.memories import GRU
-from learned_rl.rollout import restart
+from learned_rl.rollout import begins, restart
 from learned_rl.types import Actions, Discrete, Heads, Memory, Outputs, Params, Rollout
 
 NEARLY_UNIFORM = 0.01
@@ -65,9 +65,8 @@ class BeliefPolicy:
         return self._replayed(params, rollout, self.settings.memory.unroll_next, (following,), rollout.next_obs)
 
     def _replayed(self, params: Params, rollout: Rollout, unroll: Callable, more: tuple, obs: Array) -> Outputs:
-        begins = jnp.concatenate([jnp.zeros_like(rollout.last[:1]), rollout.last[:-1]])
         seen = self._embedded(params, rollout.obs)
-        read = unroll(params["encoder"]["memory"], rollout.memory, seen, begins, *more)
+        read = unroll(params["encoder"]["memory"], rollout.memory, seen, begins(rollout), *more)
         return self._outputs(params, read, obs)
 
     def _embedded(self, params: Params, obs: Float[Array, "... inputs"]) -> Float[Array, "... embedding"]:

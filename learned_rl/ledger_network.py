@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from learned_rl.distributions import Categorical
 from learned_rl.layers import linear, over_actions, start_linear
 from learned_rl.memories import MAX_LAYERS
-from learned_rl.rollout import restart
+from learned_rl.rollout import begins, restart
 from learned_rl.tally import Tallied, collect_events, happened, recall, say, start_tally
 from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Memory, Outputs, Params, Rollout
 
@@ -86,10 +86,10 @@ class LedgerPolicy:
         self, params: Params, rollout: Rollout, reader: tuple[Array, Array] | None = None
     ) -> tuple[tuple[Array, Array], Array]:
         """What each step says and where it is, and what is recalled of the past there, or where `reader` is."""
-        layer, begins = params["tally"], jnp.concatenate([jnp.zeros_like(rollout.last[:1]), rollout.last[:-1]])
+        layer = params["tally"]
         seen, action = self._split(rollout.obs)
         h, address = say(layer, seen)
-        events = collect_events(layer, rollout.memory, h, address, begins)
+        events = collect_events(layer, rollout.memory, h, address, begins(rollout))
         events = events._replace(entry=_of(action, events.entry))
         return (h, address), recall(rollout.memory, events, reader[1] if reader else address)
 

@@ -13,7 +13,7 @@ from learned_rl.distributions import Categorical, Distribution, Normal
 from learned_rl.hypernetwork import Hypernetwork, Linear
 from learned_rl.layers import loudness, orthogonal
 from learned_rl.memories import GRU, Transformer
-from learned_rl.rollout import restart
+from learned_rl.rollout import begins, restart
 from learned_rl.tally import Tally
 from learned_rl.types import ONE_PER_ACTION, Actions, Discrete, Heads, Layers, Memory, Outputs, Params, Rollout
 
@@ -154,21 +154,21 @@ class NetworkPolicy:
     def unroll(self, params: Params, rollout: Rollout) -> Outputs:
         x = self._features(params, rollout.obs)
         if self.settings.memory is not None:
-            x = self.settings.memory.unroll(params["memory"], rollout.memory, x, _begins(rollout))
+            x = self.settings.memory.unroll(params["memory"], rollout.memory, x, begins(rollout))
         return self._said(params, x, rollout.obs)
 
     def unroll_next(self, params: Params, rollout: Rollout) -> Outputs:
         x = self._features(params, rollout.next_obs)
         if self.settings.memory is not None:
             before = self._features(params, rollout.obs)
-            x = self.settings.memory.unroll_next(params["memory"], rollout.memory, before, _begins(rollout), x)
+            x = self.settings.memory.unroll_next(params["memory"], rollout.memory, before, begins(rollout), x)
         return self._said(params, x, rollout.next_obs)
 
     def unroll_layers(self, params: Params, rollout: Rollout) -> tuple[Outputs, Layers]:
         """`unroll`, and how loud each unit of each layer was."""
         x, layers = self._heard(self._body, params, rollout.obs)
         if self.settings.memory is not None:
-            x = self.settings.memory.unroll(params["memory"], rollout.memory, x, _begins(rollout))
+            x = self.settings.memory.unroll(params["memory"], rollout.memory, x, begins(rollout))
             layers["memory"] = loudness(x)
         outputs, more = self._heard(self._heads, params, x, rollout.obs)
         return outputs, layers | more
@@ -205,11 +205,6 @@ class NetworkPolicy:
 
 def _is_layer(module: nn.Module, method: str) -> bool:
     return len(module.path) == 1 and method == "__call__"
-
-
-def _begins(rollout: Rollout) -> Bool[Array, "T B"]:
-    """Whether each step is the first of its episode, for a memory that was cleared before it was stored."""
-    return jnp.concatenate([jnp.zeros_like(rollout.last[:1]), rollout.last[:-1]])
 
 
 @dataclass(frozen=True)

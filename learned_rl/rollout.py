@@ -42,6 +42,11 @@ def start_streams(tasks: TaskFamily, task: PyTree, policy: Policy, count: int, k
     )
 
 
+def begins(rollout: Rollout) -> Bool[Array, "T B"]:
+    """Whether each step is the first of its episode, for a memory that was cleared before it was stored."""
+    return jnp.concatenate([jnp.zeros_like(rollout.last[:1]), rollout.last[:-1]])
+
+
 def restart(last: Bool[Array, " B"], fresh: PyTree, following: PyTree) -> Any:
     """`fresh` for the streams whose episode ended, `following` for the others; leaves `[B, ...]`."""
     return jax.tree.map(
