@@ -11,7 +11,6 @@ best of five rates.
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,12 +27,10 @@ from learned_rl.lifetime import Agent, Lifetime
 from learned_rl.rules.maml import MAML
 from learned_rl.rules.nested import fed, part
 from learned_rl.types import Theta
-from runs import catalogue
 from runs.devices import prepare
 from runs.experiment import Experiment
-from runs.learners import GradientDescent
-from runs.schedule_study import trained
 from runs.statistics import Interval
+from runs.studies import lasting, trained
 
 UPDATES = 3
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -58,16 +55,6 @@ class Row(NamedTuple):
         scores = " | ".join(f"{x:.1f}" for x in self.scores)
         closed = " | ".join(f"{x.point:.2f} [{x.low:.2f}, {x.high:.2f}]" for x in self.closed)
         return f"| {self.name} | {self.seed} | {scores} | {closed} |"
-
-
-def experiment(seed: int, steps: int | None = None) -> Experiment:
-    """The recipe, as long as is said."""
-    usual = catalogue.recipe("maml-navigation")
-    steps = steps or usual.steps
-    every = math.gcd(usual.report_every, steps)
-    assert isinstance(usual.outer, GradientDescent)
-    outer = replace(usual.outer, decay=usual.outer.decay ** (usual.steps / steps))
-    return replace(usual, outer=outer, steps=steps, report_every=every, checkpoint_every=every, seed=seed)
 
 
 def paced(rule: MAML, rate: float) -> MAML:
@@ -113,7 +100,7 @@ def row(name: str, seed: int, found: Float[np.ndarray, "tasks k+2"]) -> Row:
 def compare(seed: int, steps: int | None, tasks: int) -> list[Row]:
     """MAML, and what was pretrained."""
     key = jax.random.fold_in(jax.random.key(1_000_003), seed)
-    e = experiment(seed, steps)
+    e = lasting("maml-navigation", seed, steps)
     assert isinstance(e.rule, MAML)
     ours = row("MAML", seed, scores(e, e.rule, trained(e)[0], tasks, key))
     theta, _ = trained(replace(e, rule=paced(e.rule, 0.0)))

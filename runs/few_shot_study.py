@@ -12,7 +12,6 @@ is by dynamic programming over posteriors, where that can be enumerated.
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,23 +21,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
 
 from learned_rl import families
 from learned_rl.bandit_oracle import bayes_optimum
 from learned_rl.blueprint import Blueprint
 from learned_rl.rules.rl2 import RL2
 from learned_rl.trials import Trials
-from learned_rl.types import Theta
 from meta_objectives.history import HistoryActorCritic
-from runs import catalogue
 from runs.devices import prepare
 from runs.experiment import Experiment
-from runs.learners import GradientDescent
-from runs.schedule_study import trained
+from runs.studies import lasting, returns, trained
 
-AT_ONCE = 10_000  # trials
 FEW = 12  # pulls: the posteriors of more are too many to enumerate
 FEW_ARMS = 10
 FEW_STREAMS = 64
@@ -64,29 +57,21 @@ class Row(NamedTuple):
 
 def experiment(recipe: str, tasks: Trials, seed: int, steps: int | None = None) -> Experiment:
     """The recipe, for other tasks."""
-    usual = catalogue.recipe(recipe)
+    usual = lasting(recipe, seed, steps)
     assert isinstance(usual.rule, RL2)
     assert isinstance(usual.objective, HistoryActorCritic)
-    assert isinstance(usual.outer, GradientDescent)
     assert isinstance(usual.families[0], Trials)
-    steps = steps or usual.steps
-    every = math.gcd(usual.report_every, steps)
     many = tasks.actions.count > FEW_ARMS  # type: ignore[union-attr]
     return replace(
         usual,
         rule=RL2(Blueprint.of(usual.rule.blueprint.network, tasks)),
         families=(replace(tasks, credited=usual.families[0].credited),),
-        outer=replace(usual.outer, decay=usual.outer.decay ** (usual.steps / steps)),
         objective=replace(usual.objective, scale=tasks.episodes / 2) if recipe == "rl2-bandit" else usual.objective,
         inner=replace(
             usual.inner,
             steps=usual.inner.steps if recipe == "rl2-mdp" else tasks.episodes,
             streams=FEW_STREAMS if many else usual.inner.streams,
         ),
-        steps=steps,
-        report_every=every,
-        checkpoint_every=every,
-        seed=seed,
     )
 
 
@@ -95,27 +80,12 @@ def _optimum(arms: int, pulls: int) -> float | None:
     return bayes_optimum(arms, pulls) if pulls <= FEW else None
 
 
-def returns(e: Experiment, theta: Theta, trials: int, key: PRNGKeyArray) -> Float[np.ndarray, " trials"]:
-    """What fresh trials paid, at least as many as asked for."""
-    tasks = replace(e.families[0], credited=False)  # type: ignore[type-var]
-    lifetime = replace(e.lifetime(tasks), streams=min(AT_ONCE, trials))
-
-    @jax.jit
-    def play(theta: Theta, key: PRNGKeyArray) -> Float[Array, " streams"]:
-        key_start, key_act = jax.random.split(key)
-        _, rollout = lifetime.act(lifetime.start(theta, key_start), key_act)
-        return rollout.reward.sum(axis=0)
-
-    keys = jax.random.split(key, -(-trials // lifetime.streams))
-    return np.concatenate([np.asarray(play(theta, k)) for k in keys])
-
-
 def row(recipe: str, tasks: Trials, seed: int, steps: int | None, trials: int) -> Row:
     """Learns once, and plays."""
     began, e = time.monotonic(), experiment(recipe, tasks, seed, steps)
     print(f"{tasks.name}, seed {seed}:", file=sys.stderr, flush=True)
     theta, _ = trained(e)
-    earned = returns(e, theta, trials, jax.random.fold_in(jax.random.key(1_000_003), seed))
+    earned = returns(e, theta, trials, jax.random.fold_in(jax.random.key(1_000_003), seed)).sum(axis=0)
     error = float(earned.std(ddof=1) / len(earned) ** 0.5)
     optimum = _optimum(tasks.tasks.actions.count, tasks.episodes) if recipe != "rl2-mdp" else None  # type: ignore[union-attr]
     published = PUBLISHED.get(tasks.name)

@@ -32,8 +32,8 @@ from learned_rl.types import Rule, Theta
 from runs import catalogue
 from runs.comparison import Comparison
 from runs.devices import prepare
-from runs.schedule_study import trained
 from runs.statistics import Aggregate, Scores, bootstrap, iqm
+from runs.studies import trained
 from runs.transfer import Contender, compare, guarded
 from runs.trials import Trial
 

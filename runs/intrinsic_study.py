@@ -33,8 +33,8 @@ from runs.devices import prepare
 from runs.errors import ArtifactRefused, UsageError
 from runs.experiment import Experiment
 from runs.intrinsic_lives import IN_A_ROW, NEVER, Lived, Lives, Numbers, Setting, live
-from runs.schedule_study import trained
 from runs.statistics import Interval, bootstrap
+from runs.studies import trained
 
 RATES = {"Adam": (0.01, 0.03, 0.1), "SGD": (1.0, 3.0, 5.0)}
 ENTROPIES = (0.005, 0.03)

@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -37,8 +36,8 @@ from learned_rl.types import Rule, TaskFamily, Theta
 from meta_objectives.returns import LifetimeReturn
 from runs.experiment import Experiment, Inner, Transfer
 from runs.learners import GradientDescent
-from runs.programs import Programs
 from runs.statistics import bootstrap, improvement, mean
+from runs.studies import trained
 from truncation import FullES
 from truncation.shaping import centred_ranks
 
@@ -184,18 +183,6 @@ def scores(study: Study, settings: list[ByHand], keys: Array) -> Float[np.ndarra
     n, k = len(settings), len(keys)
     lanes = jax.tree.map(lambda *x: np.repeat(np.asarray(x, np.float32), k), *settings)
     return np.mean(live(study, by_hand, (), lanes, jnp.tile(keys, n)).returns, axis=-1).reshape(n, k)
-
-
-def trained(e: Experiment) -> tuple[Theta, list[float]]:
-    """theta of what an experiment learns, and the meta-loss along the way."""
-    programs = Programs(e)
-    state, losses, began = programs.birth(), [], time.monotonic()
-    for first in range(0, e.steps, e.report_every):
-        state, metrics = programs.advance(state, first)
-        losses.append(metrics["meta/loss"])
-        seconds = time.monotonic() - began
-        print(f"  step {first + e.report_every}/{e.steps}: {losses[-1]:.4f} ({seconds:.0f} s)", file=sys.stderr)
-    return e.outer.theta(state), losses
 
 
 def compare(study: Study) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from runs import adaptation_study
-from runs.adaptation_study import UPDATES, experiment, paced, row, scores
+from runs.adaptation_study import UPDATES, paced, row, scores
+from runs.studies import lasting
 
 
 def test_a_gap_is_closed_from_what_was_earned_before_to_the_straight_walk():
@@ -20,8 +21,7 @@ def test_a_gap_is_closed_from_what_was_earned_before_to_the_straight_walk():
 
 
 def test_at_rate_nought_nothing_changes_and_the_best_is_the_tasks_own():
-    e = experiment(seed=7, steps=4)
-    assert (e.seed, e.steps, e.report_every) == (7, 4, 2)
+    e = lasting("maml-navigation", seed=7, steps=4)
     theta = e.rule.init(jax.random.key(0))
     still = scores(e, paced(e.rule, 0.0), theta, 8, jax.random.key(1))
     assert still.shape == (8, UPDATES + 2)

@@ -10,6 +10,7 @@ from learned_rl import families
 from learned_rl.bandit_oracle import bayes_optimum
 from runs import few_shot_study
 from runs.few_shot_study import Row
+from runs.studies import returns
 
 
 def test_the_study_runs_and_says_how_far_from_the_optimum_it_ends(tmp_path, capsys):
@@ -30,7 +31,7 @@ def test_an_agent_that_has_learned_nothing_earns_half_its_pulls():
     e = few_shot_study.experiment("rl2-bandit", families.bandit_trials(3, 4), seed=5, steps=3)
     assert (e.steps, e.seed, e.inner.steps, e.objective.scale) == (3, 5, 4, 2.0)
     theta = jax.tree.map(lambda x: 0 * x, e.rule.init(jax.random.key(0)))
-    earned = few_shot_study.returns(e, theta, 20_000, jax.random.key(1))
+    earned = returns(e, theta, 20_000, jax.random.key(1)).sum(axis=0)
     assert len(earned) == 20_000
     assert abs(earned.mean() - 2.0) < 4 * earned.std() / len(earned) ** 0.5
 
@@ -50,7 +51,7 @@ def test_where_nothing_is_known_the_table_says_nothing():
 def test_what_was_trained_on_credit_plays_for_what_is_paid():
     e = few_shot_study.experiment("rl2-long-bandit", families.bandit_trials(3, 20), 0)
     assert e.families[0].credited
-    earned = few_shot_study.returns(e, e.rule.init(jax.random.key(0)), 2_000, jax.random.key(1))
+    earned = returns(e, e.rule.init(jax.random.key(0)), 2_000, jax.random.key(1)).sum(axis=0)
     assert abs(earned.mean() - 10.0) < 4 * earned.std() / len(earned) ** 0.5
     np.testing.assert_array_equal(earned, np.round(earned))
 
@@ -74,11 +75,12 @@ def test_ten_pulls_are_played_within_one_percent_of_the_bayes_optimum(arms, seed
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(
     ("recipe", "tasks", "wanted"),
     [("rl2-long-bandit", families.bandit_trials(5, 100), 78.2), ("rl2-mdp", families.mdp_trials(), 155.0)],
 )
-def test_who_keeps_accounts_learns_to_explore(recipe, tasks, wanted):
-    found = few_shot_study.row(recipe, tasks, 0, None, 100_000)
+def test_who_keeps_accounts_learns_to_explore(recipe, tasks, wanted, seed):
+    found = few_shot_study.row(recipe, tasks, seed, None, 100_000)
     print(found)
     assert found.earned > wanted
