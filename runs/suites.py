@@ -255,6 +255,17 @@ def longer_bandits() -> Suite:
     return Suite(train=trials(10), validation=trials(15), test=trials(20, 40))
 
 
+def longer_mdps() -> Suite:
+    """Trials of twenty and thirty episodes of a random MDP, for rules that were learned on trials of ten."""
+
+    def trials(*episodes: int) -> tuple[Trial, ...]:
+        network = Network(MLP(()), memory=GRU(64), separate=False)
+        tasks = ((families.mdp_trials(n), 10 * n) for n in episodes)
+        return tuple(Trial(family, network, streams=64, steps=steps, updates=50) for family, steps in tasks)
+
+    return Suite(train=trials(10), validation=trials(15), test=trials(20, 30))
+
+
 def few_shot_navigation() -> Suite:
     """Walks to a hidden goal, 20 episodes between two updates, of which there are three."""
     return _new_draws(Trial(families.navigation(), streams=20, steps=100, updates=4))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from learned_rl.hypernetwork import Hypernetwork
 from learned_rl.memories import GRU, Transformer
@@ -133,21 +134,22 @@ def reach(length: int = 1) -> Reach:
 
 def made_up_rollout(policy, params, key, steps=6, streams=4) -> Rollout:
     """Random data with terminations, time limits and off-policy probabilities, as no environment would order them."""
-    keys = iter(jax.random.split(key, 12))
-    obs = jax.random.normal(next(keys), (steps, streams, *policy.obs_shape))
-    following = jax.random.normal(next(keys), obs.shape)
-    ended = jax.random.bernoulli(next(keys), 0.3, (steps, streams))
-    terminated = ended & jax.random.bernoulli(next(keys), 0.5, (steps, streams))
+    key_drawn, key_acted, key_action = jax.random.split(key, 3)
+    seen = (steps, streams, *policy.obs_shape)
+    shapes = dict(obs=seen, following=seen, before=(3, *seen[1:]), reward=seen[:2], ended=seen[:2], terminated=seen[:2])
+    drawn = jitter({name: jnp.zeros(shape) for name, shape in shapes.items()}, key_drawn, 1.0)
+    obs, following = drawn["obs"], drawn["following"]
+    ended = drawn["ended"] < -0.52  # three in ten
+    terminated = ended & (drawn["terminated"] < 0)
     # Within an episode, what a step led to is what the next one acts on.
     following = following.at[:-1].set(jnp.where(ended[:-1, :, None], following[:-1], obs[1:]))
     memory = policy.start_memory(streams)
-    for _ in range(3):  # what an agent remembers that has seen something
-        seen = jax.random.normal(next(keys), (streams, *policy.obs_shape))
-        memory, _ = policy.act(params, memory, seen, jnp.zeros(streams, bool))
+    for earlier in drawn["before"]:  # what an agent remembers that has seen something
+        memory, _ = policy.act(params, memory, earlier, jnp.zeros(streams, bool))
     rollout = Rollout(
         obs=obs,
         action=jnp.zeros(()),
-        reward=jax.random.normal(next(keys), (steps, streams)),
+        reward=drawn["reward"],
         discount=1.0 - terminated,
         last=ended,
         next_obs=following,
@@ -157,21 +159,15 @@ def made_up_rollout(policy, params, key, steps=6, streams=4) -> Rollout:
         lifetime=jnp.float32(100.0),
     )
     # Another policy of the same family acted.
-    acted = jax.tree.map(lambda p, k: p + 0.3 * jax.random.normal(k, p.shape), params, split_like(next(keys), params))
-    distribution = policy.unroll(acted, rollout).policy
-    action = distribution.sample(next(keys))
+    distribution = policy.unroll(jitter(params, key_acted, 0.3), rollout).policy
+    action = distribution.sample(key_action)
     return rollout._replace(action=action, behaviour_log_prob=distribution.log_prob(action), behaviour=distribution)
 
 
-def split_like(key, tree):
-    """One key a leaf."""
-    leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
-
-
 def jitter(tree, key, size=0.1):
-    """The tree with noise on every leaf."""
-    return jax.tree.map(lambda x, k: x + size * jax.random.normal(k, x.shape, x.dtype), tree, split_like(key, tree))
+    """The tree with noise on every leaf, of one draw: every call of the generator is compiled anew."""
+    flat, unravel = ravel_pytree(tree)
+    return unravel(flat + size * jax.random.normal(key, flat.shape, flat.dtype))
 
 
 def noisy(init, key, size=0.1):
@@ -184,16 +180,15 @@ _MADE: dict[str, tuple[Any, Rollout]] = {}
 
 
 def made(network, actions, heads, seed=0, streams=4):
-    """A policy for observations of two numbers, grown-up parameters, and a made-up rollout, compiled as one program."""
+    """A policy for observations of two numbers, grown-up parameters, and a made-up rollout.
+
+    Compiled in two programs: the time that one takes grows faster than its length.
+    """
     policy = network.build((2,), actions, heads)
     if (known := repr((policy, seed, streams))) in _MADE:
         return policy, *jax.tree.map(lambda x: x, _MADE[known])  # fresh dictionaries, in case a test changes them
 
-    @jax.jit
-    def make(key):
-        key_init, key_grow, key_rollout = jax.random.split(key, 3)
-        params = jitter(policy.init(key_init), key_grow, 0.3)
-        return params, made_up_rollout(policy, params, key_rollout, streams=streams)
-
-    _MADE[known] = make(jax.random.key(seed))
+    key_params, key_rollout = jax.random.split(jax.random.key(seed))
+    params = jax.jit(lambda key: jitter(policy.init(key), key, 0.3))(key_params)
+    _MADE[known] = params, jax.jit(lambda p, key: made_up_rollout(policy, p, key, streams=streams))(params, key_rollout)
     return policy, *_MADE[known]

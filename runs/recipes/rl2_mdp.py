@@ -26,5 +26,5 @@ def experiment() -> Experiment:
         steps=steps,
         report_every=100,
         checkpoint_every=1000,
-        transfer=Transfer(suite=""),
+        transfer=Transfer(suite="longer_mdps", against=("a2c",), seeds=5),
     )

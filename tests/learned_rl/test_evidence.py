@@ -65,9 +65,9 @@ def test_too_few_returns_and_rounding_say_nothing():
 def test_an_episode_counts_for_both_agents_by_their_shares_of_its_steps(watched):
     """Against accounts kept in plain Python, over changes of agents; with fewer streams watched than there are, and
     with room for more."""
-    _, _, rollout = made(SMALL, Discrete(2), Heads(flat={"value": 1}))
+    _, _, rollout = made(SMALL, Discrete(2), Heads(flat={"value": 1}), seed=1)
     rewards, lasts = np.asarray(rollout.reward), np.asarray(rollout.last)
-    acts = [True, True, False, True, False]
+    acts = [True, True, False, True, False] * 2
     post = jax.jit(Ledger.post)
     ledger, posted = Ledger.empty(watched), []
     for a in acts:

@@ -133,7 +133,7 @@ def test_a_reward_of_state_and_action_reads_what_was_acted_on_and_not_what_it_le
     rollout = seen()[2]
     paid, _ = pay(STEP)(theta, memory, rollout)
     same, _ = pay(STEP)(theta, memory, rollout._replace(next_obs=rollout.next_obs + 1))
-    other, _ = pay(STEP)(theta, memory, rollout._replace(obs=rollout.obs + 1))
+    other, _ = pay(STEP)(theta, memory, rollout._replace(obs=rollout.obs - 1))
     np.testing.assert_array_equal(same, paid)
     assert np.mean(other != paid) > 0.5  # units that are off see no difference
 

@@ -61,13 +61,18 @@ RULES = {
 
 
 class Case:
-    """A rule in the middle of a life, an agent, and a rollout; all of it compiled as one program."""
+    """A rule in the middle of a life, an agent, and a rollout.
+
+    Compiled in two programs: the time that one takes grows faster than its length.
+    """
 
     def __init__(self, name):
         self.name, self.rule = name, RULES[name]
         network = ActionNetwork(torso=(6,), cell=4, head=(4,)) if name == "disco" else SMALL
         self.policy = network.build((2,), Discrete(3), self.rule.heads)
-        self.theta, self.params, self.rollout, self.arguments, self.own_gradient, self.loss = jax.jit(self._make)(KEY)
+        self.theta, self.params, state, self.rollout = jax.jit(self._make)(KEY)
+        told = jax.jit(self._tell)(self.theta, self.params, state, self.rollout)
+        self.arguments, self.own_gradient, self.loss = told
 
     def _make(self, key):
         keys = jax.random.split(key, 5)
@@ -79,12 +84,14 @@ class Case:
             state = state._replace(**moved)
         if self.name == "dqn-reg":
             state = state._replace(target_params=jitter(params, keys[3], 0.1))
-        rollout = made_up_rollout(self.policy, params, keys[4])
+        return theta, params, state, made_up_rollout(self.policy, params, keys[4])
+
+    def _tell(self, theta, params, state, rollout):
         telling = dataclasses.replace(self.rule, optimizer=Reveal())
         own = telling.update(theta, params, state, rollout, self.policy, KEY)[0]
         arguments = self.said(params, rollout) | self._data(theta, params, state, rollout)
         loss = as_loss(self.rule, theta)(**arguments)
-        return theta, params, rollout, arguments, own, jax.tree.leaves(loss)[0]
+        return arguments, own, jax.tree.leaves(loss)[0]
 
     def said(self, params, rollout):
         """The arguments of the exported loss that a gradient passes through, as functions of the parameters."""
