@@ -34,6 +34,15 @@ def test_every_suite_has_three_splits_of_trials_that_can_be_played(name):
         assert obs.shape == tasks.obs_shape
 
 
+@pytest.mark.parametrize(
+    ("name", "length"), [("few_shot_bandits", 1), ("longer_bandits", 1), ("longer_mdps", 10), ("few_shot_grid", 15)]
+)
+def test_a_rollout_is_a_whole_trial_where_several_episodes_are_one(name, length):
+    suite = catalogue.suite(name)
+    trials = [trial for split in ("train", "validation", "test") for trial in suite.split(split)]
+    assert [trial.steps for trial in trials] == [length * trial.tasks.episodes for trial in trials]
+
+
 def test_the_trials_of_the_readmes_table_are_the_present_ones():
     said = [(t.name, t.env_steps, t.tasks) for t in catalogue.suite("small").test]
     assert said == [
