@@ -5,7 +5,7 @@
 Bandits of up to ten arms and twelve pulls are learned by the recipe `rl2-bandit`, larger ones by `rl2-long-bandit` and
 MDPs by `rl2-mdp`, at the recipes' own settings: but for the number of pulls, which `rl2-bandit` halves for the scale of
 its rewards, and for fewer trials at once where there are more than ten arms, `FEW_STREAMS`. Settings were chosen by
-training with seed 0 (the memory for MDPs with 0 and 1), so that other seeds say more; every seed is reported. What is
+training with seed 0, so that other seeds say more (those for MDPs with 0, 1 and 2); every seed is reported. What is
 learned plays fresh trials, none of which it saw in training, for what they pay, whatever it was trained on; the optimum
 is by dynamic programming over posteriors, where that can be enumerated.
 """
