@@ -9,12 +9,10 @@ initial parameters learned just as long for what they earn without an update, th
 best of five rates.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +28,7 @@ from learned_rl.types import Theta
 from runs.devices import prepare
 from runs.experiment import Experiment
 from runs.statistics import Interval
-from runs.studies import lasting, trained
+from runs.studies import lasting, parser, trained
 
 UPDATES = 3
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -111,12 +109,9 @@ def compare(seed: int, steps: int | None, tasks: int) -> list[Row]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
-    parser = argparse.ArgumentParser(prog="python -m runs.adaptation_study", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="which ones")
-    parser.add_argument("--steps", type=int, metavar="N", help="outer steps (the recipe's)")
-    parser.add_argument("--tasks", type=int, default=400, metavar="N", help="fresh ones")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write a machine-readable report here")
-    known = parser.parse_args(arguments)
+    options = parser("adaptation_study", __doc__)
+    options.add_argument("--tasks", type=int, default=400, metavar="N", help="fresh ones")
+    known = options.parse_args(arguments)
     prepare()
     columns = [f"after {k}" for k in range(UPDATES + 1)] + [f"gap closed by {k}" for k in range(1, UPDATES + 1)]
     print(f"| contender | seed | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|", sep="\n", flush=True)

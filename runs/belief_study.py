@@ -7,13 +7,11 @@ judged the same, on as many trials, with the same memory and policy network, but
 is learned plays fresh trials. The optimum is exact, by dynamic programming over beliefs.
 """
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -27,7 +25,7 @@ from learned_rl.rules.varibad import VariBAD
 from meta_objectives.belief import BeliefRegularised
 from runs.devices import prepare
 from runs.experiment import Experiment
-from runs.studies import lasting, returns, trained
+from runs.studies import lasting, parser, returns, trained
 
 BAYES_OPTIMUM = 781.5 / 21  # of a trial
 GOAL_KNOWN = 232.5 / 21  # of an episode, on the shortest way to a goal that is known
@@ -74,12 +72,9 @@ def row(name: str, e: Experiment, trials: int) -> Row:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
-    parser = argparse.ArgumentParser(prog="python -m runs.belief_study", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="which ones")
-    parser.add_argument("--steps", type=int, metavar="N", help="outer steps (the recipe's)")
-    parser.add_argument("--trials", type=int, default=100_000, metavar="N", help="fresh ones")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write a machine-readable report here")
-    known = parser.parse_args(arguments)
+    options = parser("belief_study", __doc__)
+    options.add_argument("--trials", type=int, default=100_000, metavar="N", help="fresh ones")
+    known = options.parse_args(arguments)
     prepare()
     known_goal = f"an episode of a known goal {GOAL_KNOWN:.2f}"
     print(f"Bayes optimum {BAYES_OPTIMUM:.2f}, {known_goal}, posterior sampling {REPEATED_SAMPLING}", "", sep="\n")

@@ -10,14 +10,12 @@ learned plays fresh trials, none of which it saw in training, for what they pay,
 is by dynamic programming over posteriors, where that can be enumerated.
 """
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +28,7 @@ from learned_rl.trials import Trials
 from meta_objectives.history import HistoryActorCritic
 from runs.devices import prepare
 from runs.experiment import Experiment
-from runs.studies import lasting, returns, trained
+from runs.studies import lasting, parser, returns, trained
 
 FEW = 12  # pulls: the posteriors of more are too many to enumerate
 FEW_ARMS = 10
@@ -109,15 +107,12 @@ def header() -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
-    parser = argparse.ArgumentParser(prog="python -m runs.few_shot_study", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--arms", type=int, nargs="*", default=[5, 10, 50], metavar="N", help="of bandits; or none")
-    parser.add_argument("--pulls", type=int, default=10, metavar="N", help="of a bandit's trial")
-    parser.add_argument("--mdps", action="store_true", help="random MDPs too, ten episodes each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="which ones")
-    parser.add_argument("--steps", type=int, metavar="N", help="outer steps (the recipe's)")
-    parser.add_argument("--trials", type=int, default=100_000, metavar="N", help="fresh ones")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write a machine-readable report here")
-    known = parser.parse_args(arguments)
+    options = parser("few_shot_study", __doc__)
+    options.add_argument("--arms", type=int, nargs="*", default=[5, 10, 50], metavar="N", help="of bandits; or none")
+    options.add_argument("--pulls", type=int, default=10, metavar="N", help="of a bandit's trial")
+    options.add_argument("--mdps", action="store_true", help="random MDPs too, ten episodes each")
+    options.add_argument("--trials", type=int, default=100_000, metavar="N", help="fresh ones")
+    known = options.parse_args(arguments)
     prepare()
     rows: list[dict[str, Any]] = []
     print(*header(), sep="\n", flush=True)

@@ -1,9 +1,11 @@
 """What the studies of `python -m runs.*_study` share: a recipe of another length, learned to its end, and played."""
 
+import argparse
 import math
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,6 +19,15 @@ from runs.learners import GradientDescent
 from runs.programs import Programs
 
 AT_ONCE = 10_000  # trials
+
+
+def parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """Of `python -m runs.NAME`: which seeds, how long, and where to write; `about` is the module's docstring."""
+    made = argparse.ArgumentParser(prog=f"python -m runs.{name}", description=(about or "").split("\n")[0])
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="which ones")
+    made.add_argument("--steps", type=int, metavar="N", help="outer steps (the recipe's)")
+    made.add_argument("--json", type=Path, metavar="PATH", help="write a machine-readable report here")
+    return made
 
 
 def lasting(recipe: str, seed: int, steps: int | None = None) -> Experiment:
