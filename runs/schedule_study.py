@@ -3,10 +3,10 @@
     python -m runs.schedule_study [--tasks catch ...] [--steps N] [--lives N] [--json PATH]
 
 Declared before anything is run: agents are a2c's with short lives; the score of an agent is its mean episode return
-over its whole life; `Schedule` (learning rate, discount, entropy) is trained for it by an evolution strategy on ranks,
-starting from the best of a grid of 20 constant settings of the same three coefficients, as found with a few lives each.
-The competitors are the best of that grid, and the best of the same 20 with learning rate and entropy falling linearly
-to zero. Each of the two grids lives as many lives as the meta-training and the grid that it started from, shared out
+over its whole life; `Schedule` (learning rate, discount, entropy) is trained for it by an evolution strategy, starting
+from the best of a grid of 20 constant settings of the same three coefficients, as found with a few lives each. The
+competitors are the best of that grid, and the best of the same 20 with learning rate and entropy falling linearly to
+zero. Each of the two grids lives as many lives as the meta-training and the grid that it started from, shared out
 evenly. Then all train fresh agents, on the same seeds.
 """
 
@@ -39,7 +39,6 @@ from runs.learners import GradientDescent
 from runs.statistics import bootstrap, improvement, mean
 from runs.studies import trained
 from truncation import FullES
-from truncation.shaping import centred_ranks
 
 LEARNED = ("learning_rate", "discount", "entropy")
 FALLING = ("learning_rate", "entropy")
@@ -81,8 +80,8 @@ class Study:
     tasks: TaskFamily
     scale: float = 1.0
     updates: int = 100
-    streams: int = 8
-    steps: int = 600
+    streams: int = 16
+    steps: int = 150
     lives: int = 64
     first: int = 64
     seeds: int = 30
@@ -100,7 +99,7 @@ class Study:
     def meta_training(self, start: Coefficients) -> Experiment:
         """From other coefficients."""
         size = min(self.at_once, self.lives)
-        estimator = FullES(self.updates, self.lives, std=0.1, microbatch=size, shaping=centred_ranks)
+        estimator = FullES(self.updates, self.lives, std=0.1, microbatch=size)
         every = next(n for n in (10, 5, 2, 1) if self.steps % n == 0)
         return Experiment(
             name="schedule-study",

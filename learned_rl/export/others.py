@@ -10,7 +10,7 @@ from learned_rl.layers import LSTMState
 from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
 from learned_rl.rules.intrinsic.places import PlaceReward, Remembered, Steps
 from learned_rl.rules.rl2 import RL2
-from learned_rl.rules.schedule import Schedule, Statistics
+from learned_rl.rules.schedule import USUAL_KL, Schedule, Statistics
 from learned_rl.types import Outputs, Rollout, Theta
 
 Number = float | Float[Array, ""]
@@ -22,17 +22,17 @@ def coefficients(
     *,
     progress: Number,
     entropy: Number = 0.0,
-    kl: Number = 0.0,
+    kl: Number = USUAL_KL,
     improvement: Number = 0.0,
+    signal: Number = 0.0,
 ) -> dict[str, Float[Array, ""]]:
     """What the schedule says at this moment of training, of which the share `progress` has passed.
 
-    `entropy` is of the policy; `kl` of the last update, times 100, at most 5; `improvement` of the reward, in [-1, 1].
+    `entropy` of the policy and `kl` of the last update are in nats; `improvement` of the reward and its `signal`, mean
+    over standard deviation, in [-1, 1].
     """
-    zero = jnp.zeros(())
-    h, kl, better = (jnp.asarray(x, jnp.float32) for x in (entropy, kl, improvement))
-    state = Statistics((), h, kl, better, zero, zero, zero)
-    told = rule.coefficients_at(theta, jnp.asarray(progress, jnp.float32), state)
+    seen = Statistics(*(jnp.asarray(x, jnp.float32) for x in (entropy, kl, improvement, signal)))
+    told = rule.coefficients_at(theta, jnp.asarray(progress, jnp.float32), seen)
     return {name: jnp.asarray(getattr(told, name)) for name in rule.learned}
 
 

@@ -20,7 +20,7 @@ from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.optimised import Optimised
 from learned_rl.rules.q_learning import QLearning
 from learned_rl.rules.rl2 import RL2
-from learned_rl.rules.schedule import Schedule
+from learned_rl.rules.schedule import Schedule, Statistics
 from learned_rl.types import Rule, Theta
 
 
@@ -139,7 +139,7 @@ def _optimizer(settings: LearnedOptimizer, theta: Theta) -> Part:
 
 
 def _schedule(rule: Schedule, theta: Theta) -> Part:
-    arguments: dict[str, Any] = {"progress": "", "entropy": "", "kl": "", "improvement": ""}
+    arguments: dict[str, Any] = dict.fromkeys(("progress", *Statistics._fields), "")
     known = Function(others.coefficients, arguments, "coefficients(progress=0.5, entropy=h)  # learning rate, ...")
     return Part("schedule", rule, {"schedule": theta["schedule"]}, {"coefficients": known})
 

@@ -12,27 +12,89 @@ from learned_rl.rules.coefficients import Coefficients, check_names, shifted
 from learned_rl.rules.nested import fed, part
 from learned_rl.types import Heads, Metrics, Params, Policy, Rollout, Rule, RuleState, Theta
 
+USUAL_KL = 0.01  # nats; where a schedule's input is zero
+FAST, SLOW = 0.7, 0.95  # decay of averages, per update
+ROUNDING, TINY = 1e-5, 1e-12  # relative to rewards, of which a constant one never changes; and where all are zero
+
 
 class Statistics(NamedTuple):
-    """What a schedule sees, beside progress; each of order one, none in units of reward."""
+    """What a schedule sees, beside progress; none in units of reward.
 
-    base: RuleState
+    Attributes:
+      entropy: of the policy, in nats.
+      kl: of the policy after the last update from the one before, in nats; `USUAL_KL` before the first.
+      improvement: of rewards lately over those of longer ago, in units of their usual change; in [-1, 1].
+      signal: how large rewards are lately, mean over standard deviation; in [-1, 1].
+    """
+
     entropy: Float[Array, ""]
     kl: Float[Array, ""]
     improvement: Float[Array, ""]
-    fast_reward: Float[Array, ""]
-    slow_reward: Float[Array, ""]
-    reward_scale: Float[Array, ""]
+    signal: Float[Array, ""]
+
+
+class Rewards(NamedTuple):
+    """Running averages over rollouts, from zero; those of `Statistics` are corrected for that.
+
+    Attributes:
+      fast, slow: of the mean reward of a step, with decay `FAST` and `SLOW`.
+      change: of its distance from the slow one, slowly.
+      ratio: of that mean over the standard deviation, squashed, fast.
+      rollouts: how many there were.
+    """
+
+    fast: Float[Array, ""]
+    slow: Float[Array, ""]
+    change: Float[Array, ""]
+    ratio: Float[Array, ""]
+    rollouts: Float[Array, ""]
+
+    def observe(self, reward: Float[Array, "T B"]) -> "Rewards":
+        """After another rollout."""
+        mean, rollouts = jnp.mean(reward), self.rollouts + 1
+        slow = SLOW * self.slow + (1 - SLOW) * mean
+        change = jnp.abs(mean - slow / (1 - SLOW**rollouts))
+        ratio = jnp.tanh(3 * mean / (jnp.std(reward) + ROUNDING * jnp.abs(mean) + TINY))
+        return Rewards(
+            fast=FAST * self.fast + (1 - FAST) * mean,
+            slow=slow,
+            change=SLOW * self.change + (1 - SLOW) * change,
+            ratio=FAST * self.ratio + (1 - FAST) * ratio,
+            rollouts=rollouts,
+        )
+
+    @property
+    def improvement(self) -> Float[Array, ""]:
+        """tanh of (fast - slow) / (3 change)."""
+        late, early = 1 - FAST**self.rollouts, 1 - SLOW**self.rollouts
+        fast, slow, change = self.fast / late, self.slow / early, self.change / early
+        return jnp.tanh((fast - slow) / (3 * change + ROUNDING * jnp.abs(slow) + TINY))
+
+    @property
+    def signal(self) -> Float[Array, ""]:
+        """The average of tanh(3 mean / standard deviation)."""
+        return self.ratio / (1 - FAST**self.rollouts)
+
+
+class Watched(NamedTuple):
+    """The state of a scheduled life: the base rule's own, what the schedule sees now, and what that is made of."""
+
+    base: RuleState
+    seen: Statistics
+    rewards: Rewards
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Combinator: feeds `base` coefficients c(progress, statistics), anything from a constant to a feedback law.
 
-        u = W2 tanh(W1 x + b1) + b2,   x = (progress, progress^2, entropy, KL of the last update, improvement of reward)
+        u = W2 tanh(W1 x + b1) + b2
+        x = (progress, log(0.01 + progress) / log 0.01, entropy, log10(KL / USUAL_KL) / 2, improvement, signal)
 
     and each coefficient that `learned` names is `base`'s, moved by its u on its own scale, at most by `reach` (see
-    `coefficients.shifted`). It starts as exactly `base` (zero output layer), so that what is gained is learned.
+    `coefficients.shifted`). It starts as exactly `base` (zero output layer), so that what is gained is learned. Age is
+    there twice because most happens early, where a line is flat; of the KL its order of magnitude counts. The rest of
+    x: `Statistics`.
     theta = {"schedule": ..., "base": the base rule's own}.
 
     Raises:
@@ -55,7 +117,7 @@ class Schedule:
     def init(self, key: PRNGKeyArray) -> Theta:
         key_schedule, key_base = jax.random.split(key)
         schedule = {
-            "inward": jax.nn.initializers.lecun_normal()(key_schedule, (5, self.hidden)),
+            "inward": jax.nn.initializers.lecun_normal()(key_schedule, (6, self.hidden)),
             "bias": jnp.zeros(self.hidden),
             "outward": jnp.zeros((self.hidden, len(self.learned))),
             "offset": jnp.zeros(len(self.learned)),
@@ -65,40 +127,34 @@ class Schedule:
     def birth(self, theta: Theta, policy: Policy, key: PRNGKeyArray) -> tuple[Params, RuleState]:
         params, base = self.base.birth(theta["base"], policy, key)
         zero = jnp.zeros(())
-        return params, Statistics(base, zero, zero, zero, zero, zero, jnp.asarray(1e-4, jnp.float32))
+        seen = Statistics(zero, jnp.asarray(USUAL_KL, jnp.float32), zero, zero)
+        return params, Watched(base, seen, Rewards(*[zero] * 5))
 
-    def coefficients_at(self, theta: Theta, progress: Float[Array, ""], state: Statistics) -> Coefficients:
+    def coefficients_at(self, theta: Theta, progress: Float[Array, ""], seen: Statistics) -> Coefficients:
         """The schedule itself: what `base` is told at this moment of a life."""
-        x = jnp.stack([progress, progress**2, state.entropy, state.kl, state.improvement])
+        age = jnp.log(0.01 + progress) / jnp.log(0.01)
+        kl = jnp.log10(jnp.clip(seen.kl, 1e-6, 1e2) / USUAL_KL) / 2
+        x = jnp.stack([progress, age, seen.entropy, kl, seen.improvement, seen.signal])
         net = theta["schedule"]
         u = jnp.tanh(x @ net["inward"] + net["bias"]) @ net["outward"] + net["offset"]
         return shifted(part(self.base, "coefficients"), self.learned, u, self.reach)
 
     def update(
-        self, theta: Theta, params: Params, state: Statistics, rollout: Rollout, policy: Policy, key: PRNGKeyArray
-    ) -> tuple[Params, Statistics, Metrics]:
-        coefficients = self.coefficients_at(theta, jnp.asarray(rollout.progress), state)
+        self, theta: Theta, params: Params, state: Watched, rollout: Rollout, policy: Policy, key: PRNGKeyArray
+    ) -> tuple[Params, Watched, Metrics]:
+        coefficients = self.coefficients_at(theta, jnp.asarray(rollout.progress), state.seen)
         told = fed(self.base, "coefficients", coefficients)
         new, base, metrics = told.update(theta["base"], params, state.base, rollout, policy, key)
         metrics = metrics | {f"schedule_{name}": getattr(coefficients, name) for name in self.learned}
-        return new, self._observe(state, base, params, new, rollout, policy), metrics
+        # Statistics are data: no meta-gradient flows through what the schedule saw, only through what it did.
+        seen, rewards = jax.lax.stop_gradient(_watch(state.rewards, params, new, rollout, policy))
+        return new, Watched(base, seen, rewards), metrics
 
-    def _observe(
-        self, state: Statistics, base: RuleState, params: Params, new: Params, rollout: Rollout, policy: Policy
-    ) -> Statistics:
-        """Statistics are data: no meta-gradient flows through what the schedule saw, only through what it did."""
-        before, after = (policy.unroll(p, rollout).policy for p in (params, new))
-        reward = jnp.mean(rollout.reward)
-        fast = 0.7 * state.fast_reward + 0.3 * reward
-        slow = 0.95 * state.slow_reward + 0.05 * reward
-        scale = 0.95 * state.reward_scale + 0.05 * jnp.abs(reward - slow)
-        seen = Statistics(
-            base=(),
-            entropy=jnp.mean(after.entropy()),
-            kl=jnp.minimum(100.0 * jnp.mean(before.kl(after)), 5.0),
-            improvement=jnp.tanh((fast - slow) / (3 * scale + 1e-6)),
-            fast_reward=fast,
-            slow_reward=slow,
-            reward_scale=scale,
-        )
-        return jax.lax.stop_gradient(seen)._replace(base=base)
+
+def _watch(
+    rewards: Rewards, params: Params, new: Params, rollout: Rollout, policy: Policy
+) -> tuple[Statistics, Rewards]:
+    before, after = (policy.unroll(p, rollout).policy for p in (params, new))
+    rewards = rewards.observe(rollout.reward)
+    kl = jnp.mean(before.kl(after))
+    return Statistics(jnp.mean(after.entropy()), kl, rewards.improvement, rewards.signal), rewards

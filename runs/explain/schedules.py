@@ -10,15 +10,16 @@ import numpy as np
 from learned_rl.rules.anneal import Anneal
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.nested import part, parts
-from learned_rl.rules.schedule import Schedule, Statistics
+from learned_rl.rules.schedule import USUAL_KL, Schedule, Statistics
 from learned_rl.rules.self_tuning import SelfTuning
 from learned_rl.types import Theta
 from runs.explain.explanation import Explanation, bars, most, panels, without
 from runs.figures import COLOURS
 
 PROGRESS = np.linspace(0, 1, 51, dtype=np.float32)
-# What a schedule is told beside progress: in the middle of the range, and at its ends.
-USUAL, ENDS = {"entropy": 0.7, "kl": 0.5, "improvement": 0.0}, ((0.1, 0.0, -0.9), (1.5, 2.0, 0.9))
+# What a schedule is told beside progress: at a usual moment, and at the ends of what there may be (of the KL, log10).
+USUAL = {"entropy": 0.7, "kl": USUAL_KL, "improvement": 0.0, "signal": 0.0}
+ENDS = {"entropy": (0.1, 1.5), "kl": (-4.0, 0.0), "improvement": (-0.9, 0.9), "signal": (-0.9, 0.9)}
 
 
 def schedule(rule: Schedule, theta: Theta) -> Iterator[Explanation]:
@@ -27,19 +28,16 @@ def schedule(rule: Schedule, theta: Theta) -> Iterator[Explanation]:
     def told(x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The learned coefficients, over those of `base`; inputs `[n]`."""
 
-        def one(progress, entropy, kl, improvement):
-            zero = jnp.zeros(())
-            seen = Statistics((), entropy, kl, improvement, zero, zero, zero)
-            return rule.coefficients_at(theta, progress, seen)
+        def one(x: Mapping[str, jax.Array]) -> Coefficients:
+            return rule.coefficients_at(theta, x["progress"], Statistics(*(x[name] for name in Statistics._fields)))
 
-        found = jax.vmap(one)(*(jnp.asarray(x[name], jnp.float32) for name in ("progress", *USUAL)))
+        found = jax.vmap(one)({name: jnp.asarray(v, jnp.float32) for name, v in x.items()})
         return {name: np.asarray(getattr(found, name)) for name in rule.learned}
 
     usual = told({"progress": PROGRESS} | {name: np.full_like(PROGRESS, v) for name, v in USUAL.items()})
     rng = np.random.default_rng(0)
-    low, high = map(np.asarray, ENDS)
-    drawn = low + (high - low) * rng.random((512, 3))
-    probes = {"progress": rng.random(512)} | {name: drawn[:, i] for i, name in enumerate(USUAL)}
+    probes = {"progress": rng.random(512)} | {name: rng.uniform(*ends, 512) for name, ends in ENDS.items()}
+    probes["kl"] = 10 ** probes["kl"]
     spread = told(probes)
     base = part(rule.base, "coefficients")
 

@@ -10,13 +10,11 @@ import pytest
 from learned_rl.distributions import Categorical, Normal
 from learned_rl.optimizers import Sgd
 from learned_rl.rules.actor_critic import ActorCritic
-from learned_rl.rules.anneal import Anneal
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.drift import ClipDrift, DiscoveredDrift, Drift, LearnedDrift, as_samples, shuffled, take
 from learned_rl.rules.lpg import LPG
-from learned_rl.rules.schedule import Schedule, Statistics
 from learned_rl.types import Discrete, Heads, Outputs
-from tests.probes import RECURRENT, SMALL, jitter, made, noisy, reach
+from tests.probes import RECURRENT, SMALL, made, noisy, reach
 
 VALUE = Heads(flat={"value": 1})
 C = Coefficients(learning_rate=0.1, discount=0.9, trace=0.7, entropy=0.05, value_cost=0.5, clip=0.2)
@@ -247,89 +245,6 @@ def test_minibatches_that_do_not_divide_are_refused():
     policy, params, rollout = made(SMALL, Discrete(3), VALUE)
     with pytest.raises(ValueError, match="minibatches=5 does not divide 24"):
         Drift(minibatches=5).update((), params, Drift().optimizer.init(params), rollout, policy, KEY)
-
-
-# Schedules
-
-
-@pytest.mark.parametrize("base", [ActorCritic(C), Drift(coefficients=C, epochs=2, minibatches=2)], ids=["a2c", "ppo"])
-def test_an_untrained_schedule_is_its_base(base):
-    policy, params, rollout = made(SMALL, Discrete(3), VALUE)
-    rule = Schedule(base)
-    theta = rule.init(jax.random.key(3))
-    told = rule.coefficients_at(theta, jnp.float32(0.4), _statistics())
-    for field in dataclasses.fields(C):
-        assert np.float32(getattr(told, field.name)) == np.float32(getattr(C, field.name)), field.name
-    found, _, metrics = update(rule, theta, params, rollout, policy)
-    expected, _, _ = update(base, (), params, rollout, policy)
-    # Not to the bit: a product of two coefficients is rounded once more where they are arrays.
-    assert_trees_close(found, expected, rtol=1e-5, atol=1e-7)
-    assert metrics["schedule_trace"] == np.float32(0.7)
-
-
-def test_scheduled_coefficients_stay_in_range():
-    rule = Schedule(ActorCritic(Coefficients()))
-
-    @jax.jit
-    @jax.vmap
-    def tell(key):
-        return rule.coefficients_at(jitter(rule.init(key), key, 20.0), jnp.float32(0.4), _statistics())
-
-    told = tell(jax.random.split(jax.random.key(0), 200))
-    for name in ("discount", "trace"):
-        assert getattr(told, name).min() >= 0
-        assert getattr(told, name).max() <= 1
-    assert told.discount.max() - told.discount.min() > 0.3
-    for name in ("learning_rate", "entropy", "clip"):
-        factor = np.asarray(getattr(told, name)) / getattr(Coefficients(), name)
-        assert np.exp(-4.001) <= factor.min() < 0.1
-        assert 10 < factor.max() <= np.exp(4.001)
-    assert np.all(np.asarray(told.value_cost) == 0.5)
-
-
-def test_only_the_learned_coefficients_move():
-    rule = Schedule(ActorCritic(C), learned=("entropy",))
-    told = rule.coefficients_at(noisy(rule.init, KEY), jnp.float32(0.4), _statistics())
-    assert dataclasses.replace(told, entropy=C.entropy) == C
-    assert told.entropy != C.entropy
-    with pytest.raises(ValueError, match="'gamma' is not a coefficient"):
-        Schedule(learned=("gamma",))
-    with pytest.raises(ValueError, match="a LPG has no coefficients"):
-        Schedule(base=LPG())  # pyright: ignore[reportArgumentType]
-
-
-def test_an_anneal_is_its_base_with_less():
-    policy, params, rollout = made(SMALL, Discrete(3), VALUE)  # a quarter of the lifetime is over
-    less = dataclasses.replace(C, learning_rate=0.85 * C.learning_rate, entropy=0.85 * C.entropy)
-    found, _, _ = update(Anneal(ActorCritic(C), final=0.4), (), params, rollout, policy)
-    expected, _, _ = update(ActorCritic(less), (), params, rollout, policy)
-    assert_trees_close(found, expected, rtol=1e-5, atol=1e-7)
-    with pytest.raises(ValueError, match="annealed: 'gamma' is not a coefficient"):
-        Anneal(annealed=("gamma",))
-
-
-def test_a_schedule_sees_whether_rewards_improve_in_no_unit():
-    policy, params, rollout = made(SMALL, Discrete(3), VALUE)
-    rule = Schedule(ActorCritic(C))
-    theta = rule.init(KEY)
-    live = jax.jit(
-        lambda state, reward: rule.update(theta, params, state, rollout._replace(reward=reward), policy, KEY)[1]
-    )
-    seen = {}
-    for scale in (1.0, 100.0):
-        state = jax.jit(lambda: rule.birth(theta, policy, KEY)[1])()
-        for i in range(30):
-            state = live(state, jnp.full_like(rollout.reward, scale * i))
-        seen[scale] = float(state.improvement)
-        for i in range(30, 0, -1):
-            state = live(state, jnp.full_like(rollout.reward, scale * i))
-        assert state.improvement < 0 < seen[scale]
-        assert 0 < state.kl <= 5
-    assert seen[1.0] == pytest.approx(seen[100.0], rel=0.02)
-
-
-def _statistics():
-    return Statistics((), *(jnp.float32(x) for x in (0.5, 1.0, -0.3, 0.1, 0.2, 0.3)))
 
 
 # LPG
