@@ -202,6 +202,8 @@ def compare(study: Study) -> dict[str, Any]:
     others |= {"best constant": constant, "best linear anneal": study.grid(0.0)}
     for name, settings in others.items():
         keys = jax.random.split(grid_key, study.tuning_lives // len(settings))
+        if len(settings) > 1:
+            print(f"  {name}: {len(settings)} settings, {len(keys)} lives each", file=sys.stderr, flush=True)
         tuning[name] = scores(study, settings, keys).mean(axis=1) if len(settings) > 1 else np.zeros(1)
         best = settings[int(np.nanargmax(tuning[name]))]
         rows.append(_row(name, str(best), scores(study, [best], fresh)[0], ours))

@@ -1,4 +1,4 @@
-"""Rules are learned: a few outer steps lower the loss, and what comes out beats its untrained start."""
+"""Rules of every learned family: a few outer steps lower the loss, and what comes out beats its untrained start."""
 
 import dataclasses
 
@@ -7,16 +7,25 @@ import numpy as np
 import pytest
 
 from learned_rl import families
+from learned_rl.learned_optimizers.borrowed import AdafactorMLP, ElementMLP, LearnableAdam
 from learned_rl.learned_optimizers.open import Open
-from learned_rl.learned_optimizers.recurrent import Optim4RL
+from learned_rl.learned_optimizers.recurrent import Optim4RL, Recurrent
 from learned_rl.learned_optimizers.residual import Residual
 from learned_rl.optimizers import Adam
 from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.auxiliary import Auxiliary
 from learned_rl.rules.coefficients import Coefficients
+from learned_rl.rules.disco.meta_network import MetaNetwork
+from learned_rl.rules.disco.rule import Disco
+from learned_rl.rules.disco.values import CategoricalValues
 from learned_rl.rules.drift import Drift, LearnedDrift
+from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.optimised import Optimised
+from learned_rl.rules.schedule import Schedule
+from learned_rl.rules.self_tuning import SelfTuning
 from meta_objectives.outer_critic import OuterCritic
 from meta_objectives.validation import ValidationReturn
 from runs.catalogue import recipe
@@ -40,6 +49,21 @@ RULES = {
     "open": Optimised(ActorCritic(SLOW), Residual(Adam(), Open(4))),
     "optim4rl": Optimised(ActorCritic(SLOW), Residual(Adam(), Optim4RL(4, width=4))),
 }
+# More families, in the slow test alone.
+MORE = {
+    "lpg": LPG(predictions=4, hidden=8, learning_rate=0.02),
+    "drift": Drift(LearnedDrift(hidden=8), TIGHT, epochs=4, minibatches=1),
+    "disco": Disco(MetaNetwork(4, hidden=6, lifetime_hidden=5, embedding=8), CategoricalValues(bins=11, limit=10.0)),
+    "recurrent": Optimised(ActorCritic(SLOW), Residual(Adam(), Recurrent(4))),
+    "learnable adam": Optimised(ActorCritic(SLOW), LearnableAdam()),
+    "element mlp": Optimised(ActorCritic(SLOW), Residual(Adam(), ElementMLP())),
+    "adafactor mlp": Optimised(ActorCritic(SLOW), Residual(Adam(), AdafactorMLP())),
+    "schedule": Schedule(ActorCritic(SLOW), hidden=4),
+    "self-tuning": SelfTuning(ActorCritic(SLOW)),
+    "auxiliary": Auxiliary(ActorCritic(SLOW), questions=3, hidden=4, observation=2),
+    "state-action reward": Intrinsic(ActorCritic(SLOW), StateActionReward(8, 2, 2)),
+    "lifetime reward": Intrinsic(ActorCritic(SLOW), LifetimeReward(8, 2, 2)),
+}
 
 
 def before_and_after(e):
@@ -59,12 +83,11 @@ def before_and_after(e):
     return learned, start
 
 
-# The two temporally-aware ones are alike here: both see when it is.
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "ta-drift" else n for n in RULES])
-def test_the_loss_goes_down_in_a_few_outer_steps(name):
-    experiment = Experiment(
+def on_cues(name, rule, steps):
+    """Meta-gradients of agents that have sixteen updates to learn that a cue is to be looked at."""
+    return Experiment(
         name=name,
-        rule=RULES[name],
+        rule=rule,
         families=(MatchCue(),),
         outer=GradientDescent(
             TruncatedBackprop(horizon=4, window=2, lives=16, stagger=True, microbatch=16), learning_rate=0.02
@@ -74,9 +97,14 @@ def test_the_loss_goes_down_in_a_few_outer_steps(name):
         inner=Inner(streams=8, steps=4, updates=16, segment=4),
         report_every=3,
         checkpoint_every=3,
-        steps=30,
+        steps=steps,
     )
-    programs = Programs(experiment)
+
+
+# The two temporally-aware ones are alike here: both see when it is.
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "ta-drift" else n for n in RULES])
+def test_the_loss_goes_down_in_a_few_outer_steps(name):
+    programs = Programs(on_cues(name, RULES[name], 30))
     state = programs.birth()
     losses = []
     for step in range(0, 30, 3):
@@ -85,6 +113,17 @@ def test_the_loss_goes_down_in_a_few_outer_steps(name):
     print(losses)
     # That every leaf of theta has a gradient is in the contract of rules.
     assert np.mean(losses[-3:]) < losses[0] - 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of learned_optimization
+@pytest.mark.parametrize("name", [*RULES, *MORE])
+def test_what_is_learned_beats_its_untrained_start_on_held_out_seeds(name):
+    try:
+        learned, start = before_and_after(on_cues(name, (RULES | MORE)[name], 99))
+    except ImportError as missing:
+        pytest.skip(str(missing))
+    assert learned.low > start.high
 
 
 @pytest.mark.slow
