@@ -46,8 +46,8 @@ RULES = {
     "open": Optimised(ActorCritic(SLOW), Residual(Adam(), Open(4))),
     "optim4rl": Optimised(ActorCritic(SLOW), Residual(Adam(), Optim4RL(4, width=4))),
 }
-# More families, in the slow test alone. Rewards and auxiliary tasks are not here: nothing that they say speeds up an agent
-# whose steps Adam keeps this small.
+# More families, in the slow test alone. Rewards and auxiliary tasks are not here: nothing that they say speeds up an
+# agent whose steps Adam keeps this small.
 MORE = {
     "lpg": LPG(predictions=4, hidden=8, learning_rate=0.02),
     "drift": Drift(LearnedDrift(hidden=8), TIGHT, epochs=4, minibatches=1),
