@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learned_rl import families
-from learned_rl.learned_optimizers.borrowed import AdafactorMLP, ElementMLP, LearnableAdam
+from learned_rl.learned_optimizers.borrowed import ElementMLP, LearnableAdam
 from learned_rl.learned_optimizers.open import Open
 from learned_rl.learned_optimizers.recurrent import Optim4RL, Recurrent
 from learned_rl.learned_optimizers.residual import Residual
@@ -57,7 +57,6 @@ MORE = {
     "recurrent": Optimised(ActorCritic(SLOW), Residual(Adam(), Recurrent(4))),
     "learnable adam": Optimised(ActorCritic(SLOW), LearnableAdam()),
     "element mlp": Optimised(ActorCritic(SLOW), Residual(Adam(), ElementMLP())),
-    "adafactor mlp": Optimised(ActorCritic(SLOW), Residual(Adam(), AdafactorMLP())),
     "schedule": Schedule(ActorCritic(SLOW), hidden=4),
     "self-tuning": SelfTuning(ActorCritic(SLOW)),
 }
