@@ -22,9 +22,9 @@ class Statistics(NamedTuple):
 
     Attributes:
       entropy: of the policy, in nats.
-      kl: of the policy after the last update from the one before, in nats; `USUAL_KL` before the first.
+      kl: KL(before || after) of the policies before and after the last update, in nats; `USUAL_KL` until there is one.
       improvement: of rewards lately over those of longer ago, in units of their usual change; in [-1, 1].
-      signal: how large rewards are lately, mean over standard deviation; in [-1, 1].
+      signal: how large rewards are lately, tanh(3 mean / standard deviation) of a step's.
     """
 
     entropy: Float[Array, ""]
