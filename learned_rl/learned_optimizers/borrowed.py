@@ -15,6 +15,7 @@ from learned_rl.learned_optimizers.library import importable
 from learned_rl.types import Params, Theta
 
 RATE = 1e-3  # the sizes of their steps and their learning rates begin at this
+_FRESH = 1e-6  # 1 - decay is at least this: in 32 bits a smaller one is soon none, and theirs then divide by zero
 _UNSEEN = 1e-12  # stands for a gradient of exactly zero, at which roots of their moments have no derivative
 
 
@@ -25,6 +26,9 @@ class Borrowed:
 
     Theirs knows no learning rate from outside: with ours at 0.001 a step is theirs exactly, and a schedule scales it.
     Losses, the length of a life and whether a step is valid are not shown to it: none of these architectures looks.
+
+    Departure: learned decays stay within [0, 1 - 1e-6], wherever theta goes: at 1 theirs turn to NaN, below -1 they
+    explode. Theta beyond has no gradient.
     """
 
     still = False
@@ -37,6 +41,10 @@ class Borrowed:
         """
         raise NotImplementedError
 
+    def held(self, theta: Theta) -> Theta:
+        """Theta with its decays where they make sense."""
+        return theta
+
     def init(self, key: PRNGKeyArray) -> Theta:
         return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), dict(self.made().init(jax.random.key_data(key))))
 
@@ -48,7 +56,7 @@ class Borrowed:
 
     def update(self, theta, gradient, state, params, senses, learning_rate) -> tuple[Params, PyTree]:
         gradient, seen = jax.lax.stop_gradient((jax.tree.map(_unseen, gradient), params))
-        after = self.made().opt_fn(theta).update(_holding(state, seen), gradient, loss=jnp.zeros(()))
+        after = self.made().opt_fn(self.held(theta)).update(_holding(state, seen), gradient, loss=jnp.zeros(()))
         scale = learning_rate / RATE
         new = jax.tree.map(lambda p, old, new: p + scale * (new - old), params, seen, after.params)
         return new, _holding(after, ())
@@ -75,6 +83,11 @@ class LearnableAdam(Borrowed):
             from learned_optimization.learned_optimizers import base  # type: ignore[import-not-found]
         return base.LearnableAdam(initial_lr=RATE, use_summary=False)
 
+    def held(self, theta: Theta) -> Theta:
+        # Each is the logarithm of 1 - decay.
+        betas = ("one_minus_beta1", "one_minus_beta2")
+        return theta | {name: jnp.clip(theta[name], jnp.log(_FRESH), 0.0) for name in betas}
+
 
 @dataclass(frozen=True)
 class ElementMLP(Borrowed):
@@ -92,6 +105,13 @@ class ElementMLP(Borrowed):
         return mlp_lopt.MLPLOpt(hidden_size=self.hidden, hidden_layers=self.layers, compute_summary=False)
 
 
+_DECAYS = {
+    "momentum_decays": (0.9, 0.99, 0.999),
+    "rms_decays": (0.999,),
+    "adafactor_decays": (0.9, 0.99, 0.999),
+}  # at the start, theirs
+
+
 @dataclass(frozen=True)
 class AdafactorMLP(Borrowed):
     """A smaller network that also sees Adafactor's moments, its decays learned (`AdafacMLPLOpt`; Metz 2022)."""
@@ -102,4 +122,13 @@ class AdafactorMLP(Borrowed):
     def made(self) -> Any:
         with importable():
             from learned_optimization.learned_optimizers import adafac_mlp_lopt  # type: ignore[import-not-found]
-        return adafac_mlp_lopt.AdafacMLPLOpt(hidden_size=self.hidden, hidden_layers=self.layers)
+        decays = {f"initial_{name}": starts for name, starts in _DECAYS.items()}
+        return adafac_mlp_lopt.AdafacMLPLOpt(hidden_size=self.hidden, hidden_layers=self.layers, **decays)
+
+    def held(self, theta: Theta) -> Theta:
+        # Theirs is a tenth of the logarithm of (1 - decay) / (1 - the decay at the start).
+        def within(x, starts):
+            fresh = 1 - jnp.asarray(starts)
+            return jnp.clip(x, jnp.log(_FRESH / fresh) / 10, -jnp.log(fresh) / 10)
+
+        return theta | {name: within(theta[name], starts) for name, starts in _DECAYS.items()}

@@ -66,6 +66,26 @@ def test_every_number_of_theta_matters_and_has_a_finite_gradient(learned):
         assert np.any(leaf != 0)
 
 
+@pytest.mark.parametrize("learned", ARCHITECTURES)
+@pytest.mark.parametrize("beyond", [-40.0, 40.0])
+def test_decays_that_outer_steps_have_driven_too_far_do_no_harm(learned, beyond):
+    decays = ("momentum_decays", "rms_decays", "adafactor_decays", "one_minus_beta1", "one_minus_beta2")
+    start = learned.init(jax.random.key(0))
+    theta = start | {name: jnp.full_like(start[name], beyond) for name in decays if name in start}
+
+    @jax.jit
+    @jax.value_and_grad
+    def size(theta):
+        params, state = PARAMS, learned.start(PARAMS)
+        for g in gradients(3):
+            params, state = learned.update(theta, g, state, params, None, 1e-3)
+        return sum(jnp.sum(jnp.abs(params[k] - PARAMS[k])) for k in PARAMS)
+
+    moved, slope = size(theta)
+    assert 0 < moved < 1
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(slope))
+
+
 def test_they_drive_rules_start_as_adam_inside_a_residual_and_are_carried_in_rule_files(tmp_path):
     rule = Optimised(ActorCritic(), Residual(learned=LearnableAdam()))
     theta = rule.init(jax.random.key(0))
