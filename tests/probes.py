@@ -105,6 +105,31 @@ class Recall(MatchCue):
         return jnp.where(state.time == self.length - 1, super().reward(task, state, action), 0.0)
 
 
+class PaidLate(MatchCue):
+    """As `MatchCue` at the first of `length` steps, shown from then on and paid at the last: needs foresight."""
+
+    def step(self, task, state, action, key):
+        earned = jnp.where(state.time == 0, super().reward(task, state, action), state.cue)
+        return super().step(task, state._replace(cue=earned), action, key)
+
+    def reward(self, task, state, action):
+        return jnp.where(state.time == self.length - 1, state.cue, 0.0)
+
+
+class FaintCue(MatchCue):
+    """As `MatchCue`, but the cue is shown at a fifth of its size beside one that means nothing: needs good features."""
+
+    def reset(self, task, key):
+        state = ProbeState(jnp.zeros((), jnp.int32), jax.random.rademacher(key, (2,), jnp.float32))
+        return state, self.observe(state)
+
+    def observe(self, state):
+        return state.cue * jnp.array([0.2, 1.0])
+
+    def reward(self, task, state, action):
+        return super().reward(task, state._replace(cue=state.cue[0]), action)
+
+
 @dataclass(frozen=True)
 class Arms(Probe):
     """A bandit with known pay: d E[R] / d logit_i = p_i (r_i - E[R])."""

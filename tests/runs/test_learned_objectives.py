@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 
 from learned_rl import families
-from learned_rl.learned_optimizers.borrowed import ElementMLP, LearnableAdam
+from learned_rl.learned_optimizers.borrowed import AdafactorMLP, ElementMLP, LearnableAdam
 from learned_rl.learned_optimizers.open import Open
 from learned_rl.learned_optimizers.recurrent import Optim4RL, Recurrent
 from learned_rl.learned_optimizers.residual import Residual
-from learned_rl.optimizers import Adam
+from learned_rl.optimizers import Adam, Sgd
 from learned_rl.rules.actor_critic import ActorCritic
+from learned_rl.rules.auxiliary import Auxiliary
 from learned_rl.rules.coefficients import Coefficients
 from learned_rl.rules.disco.meta_network import MetaNetwork
 from learned_rl.rules.disco.rule import Disco
 from learned_rl.rules.disco.values import CategoricalValues
 from learned_rl.rules.drift import Drift, LearnedDrift
+from learned_rl.rules.intrinsic.learned import LifetimeReward, StateActionReward
+from learned_rl.rules.intrinsic.rule import Intrinsic
 from learned_rl.rules.lpg import LPG
 from learned_rl.rules.metagenrl import MetaGenRL
 from learned_rl.rules.optimised import Optimised
@@ -32,7 +35,7 @@ from runs.programs import Programs
 from runs.statistics import bootstrap, iqm
 from runs.transfer import train_agents
 from runs.trials import Trial
-from tests.probes import SMALL, MatchCue
+from tests.probes import SMALL, FaintCue, MatchCue, PaidLate
 from truncation import TruncatedBackprop
 
 FAST, SLOW = (Coefficients(learning_rate=rate, entropy=0.0) for rate in (0.02, 0.001))
@@ -46,8 +49,9 @@ RULES = {
     "open": Optimised(ActorCritic(SLOW), Residual(Adam(), Open(4))),
     "optim4rl": Optimised(ActorCritic(SLOW), Residual(Adam(), Optim4RL(4, width=4))),
 }
-# More families, in the slow test alone. Rewards and auxiliary tasks are not here: nothing that they say speeds up an
-# agent whose steps Adam keeps this small.
+SHORT_SIGHTED = Coefficients(learning_rate=0.02, entropy=0.0, discount=0.0)
+FAINT = Coefficients(learning_rate=1.0, entropy=0.0)
+# More families, in the slow test alone.
 MORE = {
     "lpg": LPG(predictions=4, hidden=8, learning_rate=0.02),
     "drift": Drift(LearnedDrift(hidden=8), TIGHT, epochs=4, minibatches=1),
@@ -57,9 +61,19 @@ MORE = {
     "recurrent": Optimised(ActorCritic(SLOW), Residual(Adam(), Recurrent(4))),
     "learnable adam": Optimised(ActorCritic(SLOW), LearnableAdam()),
     "element mlp": Optimised(ActorCritic(SLOW), Residual(Adam(), ElementMLP())),
+    "adafactor mlp": Optimised(ActorCritic(SLOW), Residual(Adam(), AdafactorMLP())),
     "schedule": Schedule(ActorCritic(SLOW), hidden=4),
     "self-tuning": SelfTuning(ActorCritic(SLOW)),
+    "step reward": Intrinsic(ActorCritic(SHORT_SIGHTED), StateActionReward(8, 2, 2)),
+    "lifetime reward": Intrinsic(ActorCritic(SHORT_SIGHTED), LifetimeReward(8, 2, 2)),
+    # By gradient descent: it is slow where features are small, and questions can make them large.
+    "auxiliary": Auxiliary(ActorCritic(FAINT, Sgd()), questions=4, hidden=8, observation=2, answer_rate=0.1),
 }
+# What a reward or a question can be good for is not in `MatchCue`: whoever looks at its cue is paid at once.
+TASKS = {"step reward": PaidLate(2), "lifetime reward": PaidLate(2), "auxiliary": FaintCue()}
+NETWORKS = {"auxiliary": dataclasses.replace(SMALL, separate=False)}
+# Disco asks for nothing at first, and untrained questions are of little use: both would take long to begin.
+OUTER_RATES = {"disco": 0.1, "auxiliary": 0.05}
 
 
 def before_and_after(e):
@@ -79,21 +93,18 @@ def before_and_after(e):
     return learned, start
 
 
-OUTER = {"disco": 0.1}  # it asks for nothing at first, and takes three times as long to begin at the others' rate
-
-
 def on_cues(name, rule, steps):
     """Meta-gradients of agents that have sixteen updates to learn that a cue is to be looked at."""
     return Experiment(
         name=name,
         rule=rule,
-        families=(MatchCue(),),
+        families=(TASKS.get(name, MatchCue()),),
         outer=GradientDescent(
             TruncatedBackprop(horizon=4, window=2, lives=16, stagger=True, microbatch=16),
-            learning_rate=OUTER.get(name, 0.02),
+            learning_rate=OUTER_RATES.get(name, 0.02),
         ),
         objective=ValidationReturn(OuterCritic(SMALL)),
-        network=SMALL,
+        network=NETWORKS.get(name, SMALL),
         inner=Inner(streams=8, steps=4, updates=16, segment=4),
         report_every=3,
         checkpoint_every=3,
