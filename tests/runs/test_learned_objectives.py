@@ -142,9 +142,7 @@ def test_temporally_aware_lpg_beats_its_untrained_start_on_held_out_seeds():
     """The recipe `default`, on Catch alone and with n / N and log N among the inputs; 16 agents of other seeds each."""
     base = recipe("default")
     rule = dataclasses.replace(base.rule, temporal=True)
-    learned, start = before_and_after(
-        dataclasses.replace(base, name="ta-lpg", rule=rule, families=(families.catch(),), steps=200)
-    )
+    learned, start = before_and_after(dataclasses.replace(base, name="ta-lpg", rule=rule, families=(families.catch(),)))
     assert learned.low > start.high
 
 
