@@ -52,6 +52,21 @@ def test_at_their_rate_a_step_is_theirs(learned):
     np.testing.assert_allclose(double["b"] - PARAMS["b"], 2 * (single["b"] - PARAMS["b"]), rtol=1e-4)
 
 
+def test_the_adafactor_mlp_has_the_sizes_and_decays_that_are_theirs():
+    from learned_optimization.learned_optimizers.adafac_mlp_lopt import AdafacMLPLOpt
+
+    learned = AdafactorMLP()
+    theta = learned.init(jax.random.key(0))
+    theirs = AdafacMLPLOpt().opt_fn(theta)
+    ours, state, opt_state = PARAMS, learned.start(PARAMS), theirs.init(PARAMS, num_steps=1)
+    for g in gradients(2):
+        g = jax.tree.map(lambda x: x + 0.1, g)
+        ours, state = learned.update(theta, g, state, ours, None, 1e-3)
+        opt_state = theirs.update(opt_state, g, loss=0.0)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), ours, dict(opt_state.params))
+    jax.tree.map(np.testing.assert_array_equal, state.rms_rolling.rms, opt_state.rms_rolling.rms)
+
+
 @pytest.mark.parametrize("learned", ARCHITECTURES)
 def test_every_number_of_theta_matters_and_has_a_finite_gradient(learned):
     def loss(theta):
